@@ -26,6 +26,7 @@ if TYPE_CHECKING:
         SpecError,
     )
     from benchcard.registry import register_backend, register_framework, register_metric, register_task
+    from benchcard.report.gallery import Gallery, read_gallery
     from benchcard.results import Results
     from benchcard.utils.events import Event, RoundEvent, RowEvent, StepEvent
 
@@ -38,6 +39,7 @@ __all__ = [
     "CardError",
     "Choice",
     "Event",
+    "Gallery",
     "HubError",
     "MachineError",
     "Mistake",
@@ -47,6 +49,7 @@ __all__ = [
     "SpecError",
     "StepEvent",
     "__version__",
+    "read_gallery",
     "register_backend",
     "register_framework",
     "register_metric",
@@ -58,10 +61,12 @@ _MODULES = {
     "Card": "card",
     "Choice": "analysis.choice",
     "Event": "utils.events",
+    "Gallery": "report.gallery",
     "Results": "results",
     "RoundEvent": "utils.events",
     "RowEvent": "utils.events",
     "StepEvent": "utils.events",
+    "read_gallery": "report.gallery",
     "register_backend": "registry",
     "register_framework": "registry",
     "register_metric": "registry",

@@ -171,9 +171,9 @@ class Benchmark:
             HubError: The repository cannot be reached.
         """
         from benchcard.reproduce import spec as card_spec
-        from benchcard.reproduce.source import read_card
+        from benchcard.reproduce.source import find_readme
 
-        published = read_card(card, section, token=token, endpoint=endpoint)
+        published = find_readme(card, token=token, endpoint=endpoint).card(section)
         spec = card_spec.spec_of(published, changes, trust_remote_code)[0]
         card_spec.expect_here(published, spec, "pass `{name}={value}`")
         return cls.from_spec(spec)

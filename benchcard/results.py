@@ -81,6 +81,20 @@ class Results(RunResults):
         name = slug or default_slug(self)
         return Card.from_facts(make_facts(self, max_drop, name), layout=layout, slug=name)
 
+    def report(self, path: str | Path, max_drop: float | None = None) -> Path:
+        """Write the report of the run, one HTML file to look at in a browser; return its path.
+
+        Args:
+            path: The file, as `report.html`. An existing one is replaced.
+            max_drop: How much of the first metric the row to ship may lose, as in `best`.
+
+        Raises:
+            BenchcardError: The file cannot be written, or `max_drop` is not a finite number of at least 0.
+        """
+        from benchcard.report import page, run
+
+        return page.save(run.to_html(self, max_drop), path)
+
     def push_to_hub(
         self,
         repo_id: str,

@@ -260,7 +260,7 @@ def _explain_losses(record: Record, losses: ExplainOutcome) -> Iterator[str]:
         figures = f"{outputs.snr_db:.1f} dB, at most {outputs.max_abs_difference:.3g} apart"
         yield f"Its outputs are {distance} those of float32: {figures}."
     if layers:
-        costs = ", ".join(f"`{layer.node}` ({_format_loss(layer.effect)})" for layer in layers)
+        costs = ", ".join(f"`{layer.node}` ({format_loss(layer.effect)})" for layer in layers)
         certainty = "" if losses.is_complete else f", as far as {pluralize(losses.trials, 'trial')} can tell"
         yield f"Quantized alone, these layers cost its outputs most{certainty}: {costs}."
     if layers and outputs.is_far:
@@ -283,5 +283,6 @@ def _advise_exclusions(record: Record, nodes: Sequence[str], patterns: Sequence[
     return f"To keep them in float32{addition}: node_exclusion: {names}{pattern}."
 
 
-def _format_loss(loss: Loss) -> str:
+def format_loss(loss: Loss) -> str:
+    """Return a signal-to-noise ratio as text."""
     return "not finite" if not loss.is_finite else "no loss" if loss.snr_db is None else f"{loss.snr_db:.1f} dB"

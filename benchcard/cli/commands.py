@@ -414,6 +414,17 @@ def write_card(path: Path, layout: str, max_drop: float | None, output: Path | N
 
 
 @main.command()
+@click.argument("path", metavar="RUN", type=click.Path(path_type=Path))
+@click.option("--output", "-o", type=click.Path(path_type=Path), default="report.html", show_default=True)
+@hub.max_drop_option
+def report(path: Path, output: Path, max_drop: float | None) -> None:
+    """Write the results in the run directory RUN as one HTML file, with a table to sort and a plot."""
+    from benchcard.results import Results
+
+    click.echo(f"report: {Results.load(path).report(output, max_drop)}")
+
+
+@main.command()
 @json_option
 def machine(as_json: bool) -> None:
     """Show the properties of this machine that results depend on."""
@@ -462,7 +473,7 @@ def _print_noise(frame: pd.DataFrame) -> None:
             write_text(f"warning, {group} {noise['warnings']}")
 
 
-for _command in (hub.push, hub.read, hub.verify):
+for _command in (hub.push, hub.read, hub.verify, hub.gallery):
     main.add_command(_command)
 
 

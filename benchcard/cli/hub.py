@@ -1,4 +1,4 @@
-"""The commands that work on a published card: `push`, `read` and `verify`."""
+"""The commands that work on published cards: `push`, `read`, `verify` and `gallery`."""
 
 from __future__ import annotations
 
@@ -98,6 +98,26 @@ def read(card: str, frame_name: str | None, as_json: bool, wide: bool, section: 
     table(results.time, wide, printed)
     for note in results.notes:
         write_text(f"note: {note}")
+
+
+@click.command()
+@click.argument("sources", metavar="ORG_OR_FOLDER...", nargs=-1, required=True)
+@click.option("--output", "-o", type=click.Path(path_type=Path), default="gallery.html", show_default=True)
+@click.option("--csv", "as_csv", is_flag=True, help="Write CSV instead of the page.")
+def gallery(sources: tuple[str, ...], output: Path, as_csv: bool) -> None:
+    """Write the figures of all cards of users, organizations, repositories or folders as one HTML file.
+
+    A card that cannot be read is listed with the reason.
+    """
+    from benchcard.report.gallery import read_gallery
+
+    cards = read_gallery(*sources)
+    for place, reason in cards.unread.items():
+        click.echo(f"not read: {place}: {reason}", err=True)
+    if as_csv:
+        click.echo(cards.frame.to_csv(index=False), nl=False)
+    else:
+        click.echo(f"gallery: {cards.report(output)}")
 
 
 @click.command()

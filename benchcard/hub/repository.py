@@ -90,6 +90,27 @@ def read_file(
     return repository.read_file(repository.read_existing(), path)
 
 
+def list_models(
+    author: str, *, token: Token = None, endpoint: str | None = None, retry_policy: RetryPolicy | None = None
+) -> list[str]:
+    """Return the ids of the model repositories of a user or an organization that the token may see.
+
+    Raises:
+        HubError: There are none, or the Hub could not be reached.
+    """
+    api = make_api(endpoint, token)
+
+    def read() -> list[str]:
+        return sorted(model.id for model in api.list_models(author=author))
+
+    if names := faults.call_with_retries(api, read, f"Listing the models of {author}", retry_policy or RetryPolicy()):
+        return names
+    raise HubError(
+        f"{author} has no models on the Hub that this token may see: check the name of the user or organization. For "
+        f"private models, {faults.LOGIN}."
+    )
+
+
 @dataclass(frozen=True)
 class Repository:
     """The client of one repository, with the id `namespace/name`."""

@@ -15,6 +15,8 @@ from benchcard import registry
 if TYPE_CHECKING:
     import evaluate
 
+    from benchcard.utils.values import Interval
+
 
 @dataclass(frozen=True)
 class MetricInfo:
@@ -93,10 +95,30 @@ METRICS: Mapping[str, MetricInfo] = MappingProxyType(
 )
 """Direction and unit by the id of a metric, or by `metric.figure` where a metric returns several figures."""
 
+FIDELITY: Mapping[str, MetricInfo] = MappingProxyType(
+    {
+        "kl_mean": MetricInfo(False, "nats"),
+        "rms_difference": MetricInfo(False, "error"),
+        "cosine_mean": MetricInfo(True, "coefficient"),
+        "agreement": _SHARE,
+        "neighbor_overlap": _SHARE,
+        "cosine_p1": MetricInfo(True, "coefficient"),
+        **dict.fromkeys(("kl_median", "kl_p99", "kl_max"), MetricInfo(False, "nats")),
+        "lost": MetricInfo(False, "count"),
+        **dict.fromkeys(("gained", "swapped"), MetricInfo(None, "count")),
+    }
+)
+"""Direction and unit of the figures that compare a model's outputs with the baseline's, in the order of their columns.
+The first one that a task has is its leading figure, by which rows are ranked."""
+
+RECOVERY = "recovery"
+"""The first metric in % of the baseline's."""
+
 RESERVED_COLUMNS = frozenset(
     {"row", "samples", "failure", "not_compared", "same_model_as", "saturation_risk", "positive_class"}
     | {"total_time_in_seconds", "samples_per_second", "latency_in_seconds", "predictions_changed"}
-    | {"embedding_cosine", "similarity_fn_name", "activation_fn"}
+    | {"similarity_fn_name", "activation_fn"}
+    | {name + bound for name in (*FIDELITY, RECOVERY) for bound in ("", "_low", "_high")}
 )
 """The columns of `Results.quality` that are neither parameters nor metrics."""
 
@@ -118,6 +140,12 @@ def with_own_attributes(metric: evaluate.EvaluationModule, known: MetricInfo) ->
     """Return the direction and unit that a metric has as attributes, and those of `known` where it has none."""
     higher, unit = getattr(metric, "higher_is_better", None), getattr(metric, "unit", None)
     return MetricInfo(known.higher_is_better if higher is None else higher, known.unit if unit is None else unit)
+
+
+def leading_figure(fidelity: Mapping[str, Interval]) -> tuple[str, Interval | None]:
+    """Return the figure of fidelity by which rows are ranked, and its name; an empty name where there is none."""
+    name = next((name for name in FIDELITY if name in fidelity), "")
+    return name, fidelity.get(name)
 
 
 def default_max_drop(unit: str | None) -> float:

@@ -18,7 +18,7 @@ from benchcard.analysis.frames.columns import frame_of, interval_columns, to_rec
 from benchcard.card import Card, Facts
 from benchcard.card.facts import Figures, Measured, Row
 from benchcard.reproduce import spec as card_spec
-from benchcard.reproduce.source import PublishedCard, PublishedRun, TimeKey, read_card
+from benchcard.reproduce.source import PublishedCard, PublishedRun, TimeKey, find_readme
 from benchcard.spec.spec import Spec
 from benchcard.utils.text import pluralize
 from benchcard.utils.values import Interval, Shape
@@ -79,13 +79,15 @@ class CardResults(PublishedCard):
     @cached_property
     def quality(self) -> pd.DataFrame:
         """One row per configuration: benchmarked parameters, each metric with its interval where there is one, the
-        figures of the original model, the row with the same model, and why figures are missing.
+        figures of the original model, those that compare the row with its baseline, the row with the same model, and
+        why figures are missing.
         """
         rows = []
         for parameters, row in self._rows():
             original = row.original or Measured()
             ending = {"same_model_as": row.same_model_as, "failure": row.failure and str(row.failure)}
-            rows.append({**parameters, **_cells(row.metrics, original.metrics), **ending})
+            compared = {metric.name: row.figures.get(metric.name) for metric in self.facts.comparisons}
+            rows.append({**parameters, **_cells(row.metrics, original.metrics), **_cells(compared, {}), **ending})
         return _frame(rows)
 
     @cached_property
@@ -127,7 +129,11 @@ def from_card(
     card: str | Path, section: str | None = None, *, token: str | bool | None = None, endpoint: str | None = None
 ) -> CardResults:
     """Return the results that a card shows; see `Results.from_card`."""
-    published = read_card(card, section, token=token, endpoint=endpoint)
+    return published_results(find_readme(card, token=token, endpoint=endpoint).card(section))
+
+
+def published_results(published: PublishedCard) -> CardResults:
+    """Return the results that a card shows, with the intervals that were published beside it."""
     facts = _with_published(published.facts, published.run) if published.run else published.facts
     return CardResults(facts, published.run, published.folder, published.section)
 
@@ -141,11 +147,11 @@ def _with_published(facts: Facts, run: PublishedRun) -> Facts:
         times[key.row, Shape(key.batch_size, key.input_length)] = columns
     rows = []
     for index, (row, columns) in enumerate(zip(facts.rows, run.quality)):
-        metrics = _with_intervals(row.metrics, columns)
+        metrics, figures = _with_intervals(row.metrics, columns), _with_intervals(row.figures, columns)
         timed = {shape: _with_intervals(cells, times.get((index, shape), {})) for shape, cells in row.times.items()}
         same = columns.get("same_model_as")
         same_model_as = same if isinstance(same, int) else row.same_model_as
-        rows.append(replace(row, metrics=metrics, times=timed, same_model_as=same_model_as))
+        rows.append(replace(row, metrics=metrics, figures=figures, times=timed, same_model_as=same_model_as))
     environment = facts.environment or {**run.machine, "versions": run.versions}
     return replace(facts, rows=tuple(rows), environment=environment)
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -85,26 +86,60 @@ class PublishedCard:
     section: str = ""
 
 
-def read_card(
-    card: str | Path, section: str | None = None, *, token: str | bool | None = None, endpoint: str | None = None
-) -> PublishedCard:
-    """Return the card in a text of several lines, a file, a folder with a README.md, or a repository.
+@dataclass(frozen=True)
+class Readme:
+    """A README with cards, or the text of one: its name in messages, and what reads the files beside it.
+
+    `folder` is as in a `PublishedCard`.
+    """
+
+    text: str
+    name: str
+    folder: Path | None = None
+    read_file: Callable[[str], bytes | None] = lambda _path: None
+
+    @property
+    def sections(self) -> tuple[str, ...]:
+        """The names of its sections; none where it is a card without markers, or no card."""
+        return tuple(readmes.find_sections(self.text))
+
+    def card(self, section: str | None = None) -> PublishedCard:
+        """Return one card, and the run that was published beside it.
+
+        Raises:
+            CardError: There is no such card, it cannot be read, or there are several and `section` names none of them.
+        """
+        sections = self.sections
+        if section is None and len(sections) > 1:
+            raise CardError(f"{self.name} has {len(sections)} sections: name one of {', '.join(sections)}")
+        if section is not None and section not in sections:
+            raise CardError(f"{self.name} has no section {section!r}; there is {', '.join(sections) or 'none'}")
+        slug = section or next(iter(sections), "")
+        try:
+            facts = Card(readmes.section_as_card(self.text, slug) if slug else self.text).facts()
+        except CardError as error:
+            raise CardError(f"{self.name}: {error}") from error
+        location = f"{FOLDER}/{slug}/{RUN}"
+        content = self.read_file(location) if slug else None
+        run = None if content is None else _read_run(content, str(self.folder / location if self.folder else location))
+        return PublishedCard(facts, run, self.folder and self.folder.resolve(), slug)
+
+
+def find_readme(card: str | Path, *, token: str | bool | None = None, endpoint: str | None = None) -> Readme:
+    """Return the text of several lines, or the README in a file, a folder or a repository.
 
     Raises:
-        CardError: There is no such card, or the README has several and `section` names none of them.
+        CardError: There is no such README.
         HubError: The repository does not exist or cannot be reached.
     """
     if isinstance(card, str) and "\n" in card:
-        facts, slug = _read_section(card, section, "the text")
-        return PublishedCard(facts, None, None, slug)
+        return Readme(card, "the text")
     path = Path(card).expanduser()
     if path.is_dir():
         path = path / README
     if path.is_file():
-        facts, slug = _read_section(_read_text(path), section, str(path))
-        file = path.parent / FOLDER / slug / RUN
-        run = _read_run(file.read_bytes(), str(file)) if slug and file.is_file() else None
-        return PublishedCard(facts, run, path.parent.resolve(), slug)
+        folder = path.parent
+        return Readme(_read_text(path), str(path), folder, lambda name: _read_beside(folder / name))
     name = str(card)
     if not is_hub_id(name) or "/" not in name:
         is_folder = Path(name).expanduser().is_dir()
@@ -112,15 +147,17 @@ def read_card(
         raise CardError(f"{problem}: give the text of a card, a file, a folder with a {README}, or a repository")
     from benchcard.hub import repository
 
-    readme = repository.read_readme(name, token=token, endpoint=endpoint)
-    if readme is None:
+    text = repository.read_readme(name, token=token, endpoint=endpoint)
+    if text is None:
         raise CardError(
             f"{name} has no {README}. Expected a repository to which a card was pushed: push one to it first"
         )
-    facts, slug = _read_section(readme, section, f"the {README} of {name}")
-    location = f"{FOLDER}/{slug}/{RUN}"
-    content = repository.read_file(name, location, token=token, endpoint=endpoint) if slug else None
-    return PublishedCard(facts, None if content is None else _read_run(content, location), None, slug)
+    read_file = partial(repository.read_file, name, token=token, endpoint=endpoint)
+    return Readme(text, f"the {README} of {name}", None, read_file)
+
+
+def _read_beside(file: Path) -> bytes | None:
+    return file.read_bytes() if file.is_file() else None
 
 
 def _read_text(path: Path) -> str:
@@ -128,23 +165,6 @@ def _read_text(path: Path) -> str:
         return path.read_bytes().decode("utf-8", "surrogateescape")
     except OSError as error:
         raise CardError(f"{path} cannot be read: {error.strerror}") from error
-
-
-def _read_section(readme: str, section: str | None, where: str) -> tuple[Facts, str]:
-    """Return the facts of one card and the name of its section, empty for a card without markers.
-
-    Errors name `where` the README is.
-    """
-    sections = readmes.find_sections(readme)
-    if section is None and len(sections) > 1:
-        raise CardError(f"{where} has {len(sections)} sections: name one of {', '.join(sections)}")
-    if section is not None and section not in sections:
-        raise CardError(f"{where} has no section {section!r}; there is {', '.join(sections) or 'none'}")
-    slug = section or next(iter(sections), "")
-    try:
-        return Card(readmes.section_as_card(readme, slug) if slug else readme).facts(), slug
-    except CardError as error:
-        raise CardError(f"{where}: {error}") from error
 
 
 def _read_run(content: bytes, location: str) -> PublishedRun:

@@ -8,6 +8,7 @@ Source: the requests that huggingface_hub 2.4 and datasets 5.2 send, and https:/
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from urllib.parse import parse_qs, urlencode
 
 from benchcard.testing.hub.api import API, PAGE, REV, Reply, Request, Route, format_time, json_reply
@@ -69,6 +70,29 @@ def _entry(request: Request, path: str, expand: bool) -> dict[str, object] | Non
     return entry
 
 
+def _list(request: Request) -> object:
+    """Return the repositories of an author, or all, that the user may see."""
+    author, kind, user = request.value("author", ""), request.match["kind"][:-1], request.user
+    names = sorted(
+        repo.repo_id
+        for (repo_type, _), repo in request.api.repos.items()
+        if repo_type == kind and author in ("", repo.owner)
+        if not repo.private or (user and user.owns(repo.owner))
+    )
+    return _page(request, names, lambda name: {"id": name, "author": name.split("/")[0]})
+
+
+def _page(request: Request, names: list[str], entry: Callable[[str], object]) -> Reply:
+    """Return the entries of a page of names, with a link to the next page."""
+    start = int(request.value("cursor", "0"))
+    stop = start + _PAGE_SIZE
+    headers = {}
+    if stop < len(names):
+        query = urlencode({**request.query, "cursor": [stop]}, doseq=True)
+        headers["Link"] = f'<{request.api.endpoint}{request.path}?{query}>; rel="next"'
+    return json_reply([entry(name) for name in names[start:stop]], headers=headers)
+
+
 def _tree(request: Request) -> object:
     root = request.part("path").strip("/")
     prefix = f"{root}/" if root else ""
@@ -77,13 +101,7 @@ def _tree(request: Request) -> object:
     if root and not inner:
         raise Refusal(404, f"{root} does not exist on {request.part('rev')!r}", "EntryNotFound")
     names = [prefix + path for path in inner if path and (request.flag("recursive") or "/" not in path)]
-    start = int(request.value("cursor", "0"))
-    stop = start + _PAGE_SIZE
-    headers = {}
-    if stop < len(names):
-        query = urlencode({**request.query, "cursor": [stop]}, doseq=True)
-        headers["Link"] = f'<{request.api.endpoint}{request.path}?{query}>; rel="next"'
-    return json_reply([_entry(request, path, request.flag("expand")) for path in names[start:stop]], headers=headers)
+    return _page(request, names, lambda path: _entry(request, path, request.flag("expand")))
 
 
 def _paths_info(request: Request) -> object:
@@ -140,6 +158,7 @@ def _xet(_request: Request) -> object:
 
 
 READ_ROUTES = (
+    Route("list", "GET", "/api/(?P<kind>models|datasets)", _list),
     Route("info", "GET", f"{API}(?:/revision/{REV})?", _info),
     Route("tree", "GET", f"{API}/tree/{REV}(?:/(?P<path>.+))?", _tree),
     Route("paths-info", "POST", f"{API}/paths-info/{REV}", _paths_info),

@@ -1,0 +1,163 @@
+"""The report of a run: the figures of its frames, whatever columns they have, and the text of its card."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+from browser import browser
+from click.testing import CliRunner
+
+from benchcard import Results
+from benchcard.card.layouts import full_tables
+from benchcard.cli.commands import main
+from benchcard.errors import BenchcardError
+from benchcard.publishing.facts import make_facts
+from benchcard.report import run
+
+__all__ = ["browser"]
+
+
+def data_of(text: str) -> dict:
+    """Return the JSON of a page."""
+    return json.loads(re.search(r'id="data">(.*?)</script>', text, re.DOTALL)[1])
+
+
+@pytest.fixture(scope="module")
+def text(results):
+    """The report of the small grid."""
+    return run.to_html(results)
+
+
+def axis(text: str, title: str) -> list:
+    """Return the figures of a column."""
+    return next(each["figures"] for each in data_of(text)["axes"] if each["title"] == title)
+
+
+def test_a_row_for_each_configuration_and_shape(results, text):
+    """The rows are those of the frame `time`, with the quality, size and memory of their configuration."""
+    data = data_of(text)
+    assert data["labels"] == results.time["row"].astype(str).tolist()
+    quality = results.quality.set_index("row").loc[results.time["row"]]
+    assert [each[0] for each in axis(text, "accuracy")] == pytest.approx(quality["accuracy"].tolist())
+    assert [each[1:] for each in axis(text, "accuracy")] == [
+        pytest.approx(bounds) for bounds in quality[["accuracy_low", "accuracy_high"]].to_numpy().tolist()
+    ]
+    assert [each[0] for each in axis(text, "latency (ms)")] == pytest.approx(results.time["latency_mean_ms"].tolist())
+    assert {"size (MB)", "memory (MB)"} <= {each["title"] for each in data["axes"]}
+    assert data["filters"][0]["title"] == "inputs"
+    assert data["filters"][0]["required"]
+    assert set(data["filters"][0]["values"]) == {"batch size 1", "batch size 3"}
+    assert {"framework", "quantization_approach"} <= {each["title"] for each in data["filters"]}
+
+
+def test_the_ratio_is_that_of_the_card(results, text):
+    """The intervals of ratios hold for all rows at once, as in the card's text on the page."""
+    gains = results.gains("latency").by_row
+    ratios = axis(text, "times as fast as the baseline")
+    for row, batch, figure in zip(results.time["row"], results.time["batch_size"], ratios):
+        gain = next(gain for gain in gains[row] if gain.shape.batch_size == batch)
+        assert figure[0] == pytest.approx(gain.ratio.value)
+        assert figure[1:] == pytest.approx([gain.ratio.low, gain.ratio.high] if gain.ratio.low else [])
+
+
+def test_a_ratio_that_may_be_chance_is_marked(results, text):
+    """The table has the mark of the card on as many ratios, at all shapes."""
+    body = re.search(r'id="rows".*?</table>', text, re.DOTALL)[0]
+    facts = make_facts(results)
+    unsure = [
+        full_tables.is_undetectable(row, shape)
+        for index, row in enumerate(facts.rows)
+        for shape in facts.shapes
+        if index not in facts.baselines
+    ]
+    assert any(unsure)
+    assert body.count(",\xa0not detectable") == sum(unsure)
+
+
+def test_marks_are_those_of_the_card(results, text):
+    """The baseline, the recommended row and the Pareto set of the run are marked."""
+    data, best = data_of(text), results.best().row
+    kinds = dict(zip(data["labels"], data["kinds"]))
+    assert kinds[str(best)] == "recommended"
+    assert kinds[str(results.baseline)] in ("baseline", "recommended")
+    front = {label for label, role in zip(data["labels"], data["roles"]) if "Pareto" in role}
+    assert front == set(results.pareto()["row"].astype(str))
+
+
+def test_fidelity_is_a_figure_of_the_table(results, text):
+    """The divergence from the baseline has its interval, three significant digits, and less of it is better."""
+    figures = axis(text, "kl_mean")
+    expected = results.quality.set_index("row").loc[results.time["row"], "kl_mean"]
+    assert [each and each[0] for each in figures] == pytest.approx([None if v != v else v for v in expected])
+    axes = {each["title"]: each["better"] for each in data_of(text)["axes"]}
+    assert [axes[name] for name in ("kl_mean", "agreement", "recovery")] == [-1, 1, 1]
+
+
+def test_columns_that_frames_gain_are_shown(results):
+    """Processor time is an axis where the frame has it, and only there."""
+    copy = Results(results.records)
+    vars(copy)["time"] = copy.time.assign(cpu_ratio=1.5, cpu_ratio_low=1.4, cpu_ratio_high=1.6, cpu_ms=3.0)
+    axes = [(each["better"], each["figures"][0]) for each in data_of(run.to_html(copy))["axes"]]
+    assert (1, [1.5, 1.4, 1.6]) in axes
+    assert (-1, [3.0]) in axes
+    vars(copy)["time"] = copy.time.drop(columns=[name for name in copy.time if name.startswith("cpu_")])
+    assert [1.5, 1.4, 1.6] not in [each["figures"][0] for each in data_of(run.to_html(copy))["axes"]]
+
+
+def test_the_page_explains_itself(results, text):
+    """It has the layers that cost most, a reason for each row, the noise certificate, and how to run it again."""
+    layers = results.models["lossy_layers"].dropna()
+    assert layers.iloc[-1].split(", ")[0] in text
+    for row in range(len(results.plan)):
+        assert f'id="row-{row}"' in text
+        assert f'href="#row-{row}"' in text
+    for title in ("Which layers cost the outputs most", "Noise", "How to reproduce it", "Limitations"):
+        assert re.search(title, text, re.IGNORECASE), title
+    assert "benchcard run" in text
+
+
+def test_the_page_has_no_folder_of_this_machine(results, text):
+    """Absolute paths are shortened, as on a card."""
+    assert str(results.path.parent) not in text
+    assert str(Path.home()) + "/" not in text
+
+
+def test_a_report_is_written(results, text, tmp_path):
+    """`Results.report` and `benchcard report` write the same file, and say where; a wrong place is reported."""
+    assert results.report(tmp_path / "one.html").read_text(encoding="utf-8") == text
+    done = CliRunner().invoke(main, ["report", str(results.path), "-o", str(tmp_path / "two.html")])
+    assert (done.exit_code, done.output) == (0, f"report: {tmp_path / 'two.html'}\n")
+    assert (tmp_path / "two.html").read_text(encoding="utf-8") == text
+    with pytest.raises(BenchcardError, match="missing"):
+        results.report(tmp_path / "missing" / "one.html")
+
+
+def test_an_unfinished_run_has_a_report(results, tmp_path):
+    """Rows without times or figures are rows all the same, and the page says that the run is not finished."""
+    copy = tmp_path / "run"
+    shutil.copytree(results.path, copy)
+    shutil.rmtree(copy / "times")
+    for folder in (copy / "steps").glob("evaluate-*"):
+        shutil.rmtree(folder)
+    text = run.to_html(Results.load(copy))
+    assert set(data_of(text)["labels"]) == {str(row.row) for row in results.plan}
+    assert "This run is not finished" in text
+
+
+def test_a_browser_shows_the_report(browser, results, text):
+    """A whole report works in a browser: its rows at one shape, their points, and sorted tables of the card."""
+    result = browser(
+        text,
+        """const rows = [...document.querySelectorAll('#rows tbody tr')].filter(row => !row.hidden);
+        const headers = document.querySelectorAll('details table.sortable th button');
+        headers.forEach(each => each.click());
+        return [rows.length, document.querySelectorAll('.point').length, headers.length > 0, document.title,
+          performance.getEntriesByType('resource').length];""",
+    )
+    assert result[0] == len(results.plan)
+    assert 0 < result[1] <= len(results.plan)
+    assert result[2:] == [True, re.search("<title>(.*?)</title>", text)[1], 0]

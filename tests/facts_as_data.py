@@ -67,6 +67,7 @@ def from_data(data: Mapping[str, Plain]) -> Facts:
                 f"noise[{index}]",
                 shape=lambda shape: _make(Shape, shape, "shape"),
                 ratio=_figure_from_data,
+                cpu_ratio=_figure_from_data,
                 disturbances=lambda values: tuple(_make(Disturbance, value, "disturbances") for value in values),
             )
             for index, value in enumerate(values)
@@ -76,6 +77,8 @@ def from_data(data: Mapping[str, Plain]) -> Facts:
 
 def _noise_to_data(noise: Noise) -> dict[str, Plain]:
     data = {**_fields(noise), "shape": dataclasses.asdict(noise.shape), "ratio": _figure_to_data(noise.ratio)}
+    if noise.cpu_ratio is not None:
+        data["cpu_ratio"] = _figure_to_data(noise.cpu_ratio)
     if noise.disturbances:
         data["disturbances"] = list(map(dataclasses.asdict, noise.disturbances))
     return data

@@ -21,6 +21,7 @@ def made_part(
     launches: int = 5,
     memory: Mapping[tuple[str, bool], Sequence[int]] | None = None,
     failures: Sequence[PartFailure] = (),
+    cpu_ns: Mapping[str, float] | None = None,
     seed: int = 0,
 ) -> Part:
     """Return a part with models of these latencies, which vary by some thousandths between launches and calls.
@@ -30,6 +31,7 @@ def made_part(
         launches: The number of launches of each model.
         memory: The bytes of each launch, by name and whether it is the twin.
         failures: The models that failed, and why.
+        cpu_ns: The processor time of a call of each model; 0 by default.
         seed: The seed of the variation.
     """
     draw = np.random.default_rng(seed)
@@ -42,7 +44,8 @@ def made_part(
         for name, twin in [*((name, False) for name in latencies_ns), (baseline, True)]:
             speed = speeds.setdefault((launch, name, twin), draw.normal(1, 0.002))
             calls = np.rint(latencies_ns[name] * speed * draw.normal(1, 0.002, 9)).astype(np.int64)
-            blocks.append(Block(name, twin, 0, int(calls.sum()), calls, 1, 0, 0, 0, 0, 0))
+            used_ns = round((cpu_ns or {}).get(name, 0) * speed * len(calls))
+            blocks.append(Block(name, twin, 0, int(calls.sum()), calls, 1, used_ns, 0, 0, 0, 0))
         rounds.append(Round(number, launch, tuple(blocks), QUIET, QUIET))
     opened = [
         OpenedModel(name, twin, launch, 0, 0, 0, (), 0, peak, {})

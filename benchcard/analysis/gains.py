@@ -35,7 +35,7 @@ class Gain:
 
     `ratio` is the baseline's figure over the row's, above 1 where the row is better, which is `sure` beyond chance and
     noise. `floor` is how far two launches of the baseline differ in memory, as a factor; `doubt` says why no latency of
-    the run can be sure.
+    the run can be sure. `cpu_ratio` is the ratio of processor time, beside that of latency.
     """
 
     ratio: Interval | None
@@ -43,6 +43,7 @@ class Gain:
     shape: Shape | None
     floor: float | None = None
     doubt: str = ""
+    cpu_ratio: Interval | None = None
 
 
 @dataclass(frozen=True)
@@ -197,9 +198,11 @@ def _gain(objective: str, part: Part | None, name: str, shape: Shape, comparison
         return Gain(None, False, shape)
     if objective == "memory":
         return _memory_gain(part, part.baseline, name, shape)
-    ratio = part.speedup(name, 1 - (1 - CONFIDENCE) / comparisons)
+    level = 1 - (1 - CONFIDENCE) / comparisons
+    ratio = part.speedup(name, level)
     is_faster = ratio is not None and name != part.baseline and ratio.excludes(1.0) and ratio.value > 1
-    return Gain(ratio, is_faster and not part.disturbance, shape, doubt=part.disturbance)
+    sure, cpu_ratio = is_faster and not part.disturbance, part.cpu_speedup(name, level)
+    return Gain(ratio, sure, shape, doubt=part.disturbance, cpu_ratio=cpu_ratio)
 
 
 def _memory_gain(part: Part, baseline: str, name: str, shape: Shape) -> Gain:

@@ -12,7 +12,7 @@ from benchcard.errors import BenchcardError, SpecError
 from benchcard.measure import machine_state
 from benchcard.measure.blocks import OpenedModel, Round, read_rounds
 from benchcard.measure.intervals import CONFIDENCE, Ratio, RoundId
-from benchcard.measure.latency import block_medians
+from benchcard.measure.latency import block_medians, cpu_times
 from benchcard.measure.machine import Machine
 from benchcard.measure.noise import Timed, distinguishable, ratios
 from benchcard.run.directory import PartFailure, PartOutcome, RunDirectory, RunInfo
@@ -77,11 +77,25 @@ class Part:
             return {}
         return ratios(self.rounds, self.baseline, self.names)
 
+    @cached_property
+    def cpu_ratios(self) -> dict[Timed, Ratio]:
+        """The baseline's processor time per call over that of each cell and the twin; empty where that is not known."""
+        if self.baseline is None or self.failure(self.baseline):
+            return {}
+        return ratios(self.rounds, self.baseline, self.names, cpu_times)
+
     def speedup(self, name: str, confidence: float = CONFIDENCE) -> Interval | None:
         """Return how many times faster than the baseline a cell is, paired by round; None where that is not known."""
-        if name == self.baseline and self.ratios:
+        return self._interval(self.ratios, name, confidence)
+
+    def cpu_speedup(self, name: str, confidence: float = CONFIDENCE) -> Interval | None:
+        """Return the baseline's processor time over that of a cell, paired by launch; None where it is not known."""
+        return self._interval(self.cpu_ratios, name, confidence)
+
+    def _interval(self, ratios: Mapping[Timed, Ratio], name: str, confidence: float) -> Interval | None:
+        if name == self.baseline and ratios:
             return Interval(1.0, 1.0, 1.0)
-        ratio = self.ratios.get((name, False))
+        ratio = ratios.get((name, False))
         return None if ratio is None else ratio.interval(confidence)
 
     @cached_property
@@ -91,15 +105,26 @@ class Part:
         return None if ratio is None else ratio.interval()
 
     @cached_property
+    def cpu_noise_floor(self) -> Interval | None:
+        """The same for processor time."""
+        ratio = self.cpu_ratios.get((self.baseline or "", True))
+        return None if ratio is None else ratio.interval()
+
+    @cached_property
+    def is_disturbed(self) -> bool:
+        """Whether others used so much of the processors that ratios of latencies may be wrong."""
+        return machine_state.is_disturbed([(timed.before, timed.after) for timed in self.rounds])
+
+    @cached_property
     def disturbance(self) -> str:
         """Why no ratio counts as detectable; empty where ratios can. Intervals do not hold on a disturbed machine."""
+        if self.is_disturbed:
+            return "the machine was disturbed"
         twin = (self.baseline or "", True)
         if twin not in self.ratios or self.ratios[twin].p_value is None:
             return "the noise is not known"
         if twin in distinguishable(self.ratios):
             return "two processes of the baseline differ by more than their interval"
-        if machine_state.is_disturbed([(timed.before, timed.after) for timed in self.rounds]):
-            return "the machine was disturbed"
         return ""
 
     @cached_property

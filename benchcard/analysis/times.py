@@ -9,6 +9,7 @@ from statistics import median
 from benchcard.analysis.records import Part, Records
 from benchcard.measure.latency import latency_figures
 from benchcard.run.record import Cell, Record
+from benchcard.spec.spec import Spec
 from benchcard.steps.step import NotRun
 from benchcard.utils.values import Failure, Interval, Shape
 
@@ -22,7 +23,10 @@ class TimeFigures:
     Attributes:
         intervals: The figures with intervals by name, the unit in the name: `latency_mean_ms` and `latency_p99_ms` of
             one forward call; `throughput_per_s`, samples per elapsed second; `ratio`, how many times faster than the
-            baseline, paired round by round; `drift`, the relative change of latency from the first launch to the last.
+            baseline, paired round by round; `drift`, the relative change of latency from the first launch to the last;
+            `cpu_ms`, the processor time of one call, of all threads, also of those that wait spinning; `cpu_ratio`, the
+            baseline's processor time over the row's; `core_seconds_per_1000` samples; `cost_per_million` samples, where
+            the spec gives a price.
         detectable: Whether the ratio differs from 1 by more than its interval and the noise.
         runs: The number of calls behind the figures.
         elapsed_s: The seconds behind the figures.
@@ -48,7 +52,7 @@ class TimeFigures:
 def row_times(records: Records, record: Record) -> Iterator[tuple[Shape, TimeFigures | Failure | None]]:
     """Yield for each shape of a row its figures, or why there are none; None where the spec asks for no timing."""
     for shape, cell in record.cells.items():
-        yield cell.shape, _figures(records.timed.get((record.configuration.row, shape)), cell)
+        yield cell.shape, _figures(records.timed.get((record.configuration.row, shape)), cell, records.plan.spec)
     row = record.configuration
     for batch_size in row["batch_sizes"]:
         for length in (records.traits.has_length and row["input_lengths"]) or [None]:
@@ -58,7 +62,7 @@ def row_times(records: Records, record: Record) -> Iterator[tuple[Shape, TimeFig
                 yield shape, failure
 
 
-def _figures(part: Part | None, cell: Cell) -> TimeFigures | Failure:
+def _figures(part: Part | None, cell: Cell, spec: Spec) -> TimeFigures | Failure:
     failure = part.failure(cell.name) if part else None
     if failure:
         return failure
@@ -66,16 +70,22 @@ def _figures(part: Part | None, cell: Cell) -> TimeFigures | Failure:
         return _NOT_RUN
     figures = latency_figures(part.rounds, cell.name, cell.shape.batch_size)
     ratio = part.speedup(cell.name)
+    # 1 ns for a sample is 1e-6 s for 1,000 samples.
+    core_seconds = _scaled(figures.cpu_ns, 1e-6 / cell.shape.batch_size)
     opened = part.opened(cell.name)
     facts = opened[-1].facts if opened else {}
     threads = facts.get("intra_op_num_threads")
     return TimeFigures(
         intervals={
-            "latency_mean_ms": _milliseconds(figures.mean_ns),
-            **{f"latency_p{rank:g}_ms": _milliseconds(value) for rank, value in figures.percentiles_ns.items()},
+            "latency_mean_ms": _scaled(figures.mean_ns, 1e-6),
+            **{f"latency_p{rank:g}_ms": _scaled(value, 1e-6) for rank, value in figures.percentiles_ns.items()},
             "throughput_per_s": figures.throughput_per_s,
             "ratio": ratio,
             "drift": figures.drift,
+            "cpu_ms": _scaled(figures.cpu_ns, 1e-6),
+            "cpu_ratio": part.cpu_speedup(cell.name),
+            "core_seconds_per_1000": core_seconds,
+            "cost_per_million": _cost_per_million(spec, core_seconds, figures.throughput_per_s),
         },
         detectable=None if ratio is None else cell.name in part.detectable,
         runs=figures.calls,
@@ -95,8 +105,19 @@ def _memory_saved(part: Part, name: str) -> float | None:
     return 100 * (1 - max(peaks) / max(baseline)) if peaks and baseline and max(baseline) > 0 else None
 
 
-def _milliseconds(interval_ns: Interval | None) -> Interval | None:
-    if interval_ns is None:
+def _cost_per_million(spec: Spec, core_seconds: Interval | None, throughput_per_s: Interval) -> Interval | None:
+    """Return the cost of a million samples, by `core_seconds` per 1,000 or by throughput; None without a price."""
+    if (price := spec.get("price_per_core_hour")) is not None:
+        return _scaled(core_seconds, price * 1000 / 3600)
+    if (price := spec.get("price_per_hour")) is not None:
+        value, low, high = throughput_per_s.value, throughput_per_s.low, throughput_per_s.high
+        seconds = Interval(1e6 / value, high and 1e6 / high, low and 1e6 / low)
+        return _scaled(seconds, price / 3600)
+    return None
+
+
+def _scaled(interval: Interval | None, factor: float) -> Interval | None:
+    if interval is None:
         return None
-    low, high = interval_ns.low, interval_ns.high
-    return Interval(interval_ns.value / 1e6, None if low is None else low / 1e6, None if high is None else high / 1e6)
+    low, high = interval.low, interval.high
+    return Interval(interval.value * factor, low and low * factor, high and high * factor)

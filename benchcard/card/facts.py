@@ -22,6 +22,8 @@ LATENCY_MEAN = "latency_mean_ms"
 THROUGHPUT = "throughput_per_s"
 OTHERS = "others"
 """The kind of a disturbance by other processes that used the processors."""
+DISTURBED = "disturbed"
+"""The kind of a disturbance for which ratios of latencies may be wrong."""
 
 # The part of a data set that no quality figure depends on.
 _CALIBRATION = "calibration_split"
@@ -105,8 +107,8 @@ class Row(Measured):
 class Noise:
     """The noise certificate of models that were timed together: how far the baseline differs from itself.
 
-    `ratio` compares the baseline's second process with its first one; `baseline` is its row, None where all rows have
-    the same one.
+    `ratio` compares the baseline's second process with its first one, `cpu_ratio` their processor times; `baseline`
+    is its row, None where all rows have the same one.
     """
 
     shape: Shape
@@ -115,9 +117,10 @@ class Noise:
     rounds: int = 0
     disturbances: tuple[Disturbance, ...] = ()
     baseline: int | None = None
+    cpu_ratio: Interval | None = None
 
     def __post_init__(self) -> None:
-        _expect_figures({"noise": self.ratio})
+        _expect_figures({"noise": self.ratio, "noise of processor time": self.cpu_ratio})
 
 
 @dataclass(frozen=True, kw_only=True)

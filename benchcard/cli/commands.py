@@ -12,7 +12,7 @@ import shlex
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Hashable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
@@ -461,9 +461,9 @@ def _print_noise(frame: pd.DataFrame) -> None:
         group = f"batch size {noise['batch_size']}{length}:"
         row = f", row {noise['baseline']}" if has_several and cell(noise["baseline"]) else ""
         if cell(noise["ratio"]):
-            ratio, low, high = (cell(noise[name]) for name in ("ratio", "ratio_low", "ratio_high"))
-            bounds = f" [{low}, {high}]" if low and high else " (too few launches for an interval)"
-            text = f"the baseline{row}, timed twice, is {ratio}{bounds} times as fast as itself"
+            ratio, cpu_ratio = (_with_bounds(noise, name) for name in ("ratio", "cpu_ratio"))
+            by_cpu = f", and {cpu_ratio} by processor time" if cpu_ratio else ""
+            text = f"the baseline{row}, timed twice, is {ratio} times as fast as itself{by_cpu}"
         elif cell(noise["baseline"]):
             text = f"the baseline{row}{',' if row else ''} was not timed twice, and so has no noise floor"
         else:
@@ -471,6 +471,12 @@ def _print_noise(frame: pd.DataFrame) -> None:
         write_text(f"noise, {group} {text}")
         if noise["warnings"]:
             write_text(f"warning, {group} {noise['warnings']}")
+
+
+def _with_bounds(columns: Mapping[Hashable, object], name: str) -> str:
+    """Return a figure of a row of a frame with its interval, as text; empty where there is none."""
+    value, low, high = (cell(columns[column]) for column in (name, f"{name}_low", f"{name}_high"))
+    return value and value + (f" [{low}, {high}]" if low and high else " (too few launches for an interval)")
 
 
 for _command in (hub.push, hub.read, hub.verify, hub.gallery):

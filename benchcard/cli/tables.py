@@ -24,7 +24,7 @@ CONFIGURATION = "configuration"
 # The most important columns; others follow in the order of the frame, and last those with an ending of `_LAST`.
 _FIRST = (
     *("row", "row_a", "row_b", CONFIGURATION, "figure", "verdict", "change", "a", "b", "adds", "timed_s"),
-    *("ratio", "latency_mean_ms", "memory_mb"),
+    *("ratio", "latency_mean_ms", "cpu_ratio", "cost_per_million", "memory_mb"),
 )
 _LAST = ("_p_value", "_detectable_difference", "_per_second", "runs", "paired")
 # Columns of sentences, which are listed below the table.
@@ -32,6 +32,7 @@ _REASONS = ("why", "not_compared")
 # Columns that are shown only where all are.
 _HIDDEN = (
     *("latency_p90_ms", "latency_p95_ms", "latency_p99.9_ms", "elapsed_s", "drift", "threads", "spinning"),
+    *("cpu_ms", "core_seconds_per_1000"),
     *("first_call_ms", "load_ms", "failure", "total_time_in_seconds", "latency_in_seconds", "expected_half_width"),
 )
 # Figures whose intervals are shown only where all are.

@@ -1,4 +1,4 @@
-"""Figures of raw latencies: mean, percentiles, throughput, and medians of blocks.
+"""Figures of raw times: mean latency, percentiles, throughput, processor time, and medians of blocks.
 
 Owns what is computed from blocks. Leaves intervals and ratios to `intervals`.
 """
@@ -28,6 +28,7 @@ class LatencyFigures:
         percentiles_ns: Latency percentiles by their rank (50.0, 90.0, ...). None for a rank with no call beyond it;
             without bounds for a rank with fewer calls beyond it than launches.
         throughput_per_s: Samples per elapsed second.
+        cpu_ns: Processor time per call, of all threads; None where the clock counted none.
         drift: Relative change of the median latency from the first to the last launch (0.02 for 2 % slower).
         calls: Number of recorded calls.
         elapsed_s: Recorded seconds.
@@ -38,6 +39,7 @@ class LatencyFigures:
     mean_ns: Interval
     percentiles_ns: Mapping[float, Interval | None]
     throughput_per_s: Interval
+    cpu_ns: Interval | None
     drift: Interval
     calls: int
     elapsed_s: float
@@ -46,7 +48,7 @@ class LatencyFigures:
 
 
 def latency_figures(rounds: Iterable[Round], name: str, samples: int, *, twin: bool = False) -> LatencyFigures:
-    """Return mean, percentiles, throughput and drift of a subject, with intervals.
+    """Return mean, percentiles, throughput, processor time and drift of a subject, with intervals.
 
     Args:
         rounds: The rounds of its group.
@@ -75,10 +77,12 @@ def latency_figures(rounds: Iterable[Round], name: str, samples: int, *, twin: b
         interval = over_launches(launches, lambda part: float(np.percentile(_latencies(part), rank)))
         return interval if beyond >= len(launches) else Interval(interval.value, None, None)
 
+    counted = [launch for launch in launches if _cpu_per_call_ns(launch)]
     return LatencyFigures(
         mean_ns=over_launches(launches, lambda part: float(_latencies(part).mean())),
         percentiles_ns={rank: percentile(rank) for rank in PERCENTILES},
         throughput_per_s=over_launches(launches, rate),
+        cpu_ns=over_launches(counted, _cpu_per_call_ns) if counted else None,
         drift=drift([[block.median_ns for block in launch] for launch in launches]),
         calls=calls,
         elapsed_s=sum(block.elapsed_ns for block in blocks) / 1e9,
@@ -90,6 +94,20 @@ def latency_figures(rounds: Iterable[Round], name: str, samples: int, *, twin: b
 def block_medians(rounds: Iterable[Round], name: str, *, twin: bool = False) -> dict[RoundId, float]:
     """Return a subject's median latency in ns, by round."""
     return {round_id: block.median_ns for round_id, block in _blocks(rounds, name, twin).items()}
+
+
+def cpu_times(rounds: Iterable[Round], name: str, *, twin: bool = False) -> dict[RoundId, float]:
+    """Return a subject's processor time per call in ns, one value for each launch, as if that had a single round.
+
+    Blocks are too short for values of their own: the time of threads that are running is counted at clock ticks only,
+    every 1 to 10 ms (4 ms on most Linux systems). Launches in which the clock counted nothing are left out.
+
+    Source: `account_process_tick` and `thread_group_cputime` of Linux; `benchmarks/coverage.py` for the intervals.
+    """
+    launches: dict[int, list[Block]] = {}
+    for (launch, _), block in _blocks(rounds, name, twin).items():
+        launches.setdefault(launch, []).append(block)
+    return {(launch, 0): cpu_ns for launch, blocks in launches.items() if (cpu_ns := _cpu_per_call_ns(blocks))}
 
 
 def over_launches(launches: Sequence[Sequence[Block]], figure: Callable[[Sequence[Block]], float]) -> Interval:
@@ -115,6 +133,10 @@ def _blocks(rounds: Iterable[Round], name: str, twin: bool) -> dict[RoundId, Blo
         for block in timed.blocks
         if block.name == name and block.twin == twin and len(block.latencies_ns)
     }
+
+
+def _cpu_per_call_ns(blocks: Sequence[Block]) -> float:
+    return sum(block.cpu_ns for block in blocks) / sum(len(block.latencies_ns) for block in blocks)
 
 
 def _latencies(blocks: Sequence[Block]) -> NDArray[np.int64]:

@@ -5,10 +5,10 @@ What disturbed the machine is left to `machine_state`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from benchcard.measure.blocks import Round
-from benchcard.measure.intervals import CONFIDENCE, Ratio, paired_ratios
+from benchcard.measure.intervals import CONFIDENCE, Ratio, RoundId, paired_ratios
 from benchcard.measure.latency import block_medians
 from benchcard.measure.significance import holm
 
@@ -16,11 +16,19 @@ Timed = tuple[str, bool]
 """The name of a model, and whether its times are those of its twin, the baseline's second process."""
 
 
-def ratios(rounds: Sequence[Round], baseline: str, names: Sequence[str]) -> dict[Timed, Ratio]:
-    """Return the ratio of the baseline to each model and to its own twin, where both were timed in a round."""
-    subjects = {(name, False): block_medians(rounds, name) for name in names if name != baseline}
-    subjects[baseline, True] = block_medians(rounds, baseline, twin=True)
-    return paired_ratios(block_medians(rounds, baseline), subjects)
+def ratios(
+    rounds: Sequence[Round],
+    baseline: str,
+    names: Sequence[str],
+    times: Callable[..., dict[RoundId, float]] = block_medians,
+) -> dict[Timed, Ratio]:
+    """Return the ratio of the baseline to each model and to its own twin, where both were timed in a round.
+
+    `times` are the times that are compared: `block_medians`, or `cpu_times`.
+    """
+    subjects = {(name, False): times(rounds, name) for name in names if name != baseline}
+    subjects[baseline, True] = times(rounds, baseline, twin=True)
+    return paired_ratios(times(rounds, baseline), subjects)
 
 
 def distinguishable(ratios: Mapping[Timed, Ratio]) -> set[Timed]:

@@ -27,7 +27,7 @@ from benchcard.card.frontmatter import fields
 from benchcard.card.frontmatter.hubterms import LICENSES
 from benchcard.card.frontmatter.merge import OWN_SOURCE
 from benchcard.card.layouts import reproduce
-from benchcard.card.layouts.full_tables import CHANGED, DETECTABLE, NODES, RATIO, SAMPLES, SIZE
+from benchcard.card.layouts.full_tables import CHANGED, CPU_RATIO, DETECTABLE, NODES, RATIO, SAMPLES, SIZE
 from benchcard.metrics.info import FIDELITY, RECOVERY, MetricInfo
 from benchcard.run.record import Record
 from benchcard.sources.resolve import Source
@@ -280,12 +280,13 @@ def _rows(results: RunResults, times: Sequence[_Times]) -> tuple[Row, ...]:
 
 
 def _time_figures(time: TimeFigures, gain: Gain | None) -> Figures:
-    """Return the figures of time, with the interval of the ratio that holds for all rows at once."""
+    """Return the figures of time, with the intervals of the ratios that hold for all rows at once."""
     ratio = gain.ratio if gain else None
     detectable = None if gain is None or ratio is None else ratio.excludes(1.0) and not gain.doubt
     return {
         **time.intervals,
         RATIO: _finite(ratio),
+        CPU_RATIO: _finite(gain.cpu_ratio) if gain else None,
         DETECTABLE: figure(detectable),
         "memory_mb": figure(time.memory_mb),
     }
@@ -318,6 +319,7 @@ def _noise(results: RunResults) -> tuple[Noise, ...]:
         Noise(
             shape=each.shape,
             ratio=each.ratio,
+            cpu_ratio=each.cpu_ratio,
             disturbances=each.disturbances,
             models=each.models,
             rounds=each.rounds,

@@ -61,7 +61,7 @@ def _rows(results: RunResults, facts: Facts) -> Rows:
     names = full_tables.row_names(facts)
     metrics = {metric.name: metric.higher_is_better for metric in facts.metrics}
     all_names = [name for metric in metrics for name in (metric, f"{metric}_difference")]
-    titles = {**full_tables.figure_headers(metrics), **full_tables.TIME_COLUMNS}
+    titles = {**full_tables.figure_headers(metrics), **full_tables.TIME_COLUMNS, **full_tables.CPU_COLUMNS}
     columns = page.figure_columns(cells, [*all_names[:1], *_FIGURES, *all_names[1:]], metrics, titles)
     unsure = [each.get(DETECTABLE) == 0 and each["row"] not in facts.baselines for each in cells]
     columns = [_marked(column, unsure) if column.title == titles[RATIO] else column for column in columns]
@@ -81,7 +81,7 @@ def _rows(results: RunResults, facts: Facts) -> Rows:
         groups=[f"{facts.rows[row].examples} {facts.baseline_of(row)} {shape}" for row, shape in zip(numbers, shapes)],
         columns=columns,
         filters=filters,
-        x=titles[RATIO],
+        x=titles["cpu_ratio" if any(full_tables.leads_with_cpu(facts, shape) for shape in facts.shapes) else RATIO],
         y=next(iter(metrics), ""),
     )
 

@@ -41,6 +41,8 @@ REPRODUCED, DIFFERENT, NOT_COMPARABLE = "reproduced", "different", "not comparab
 COLUMNS = ("row", "figure", *with_bounds("published"), *with_bounds("here"), "verdict", "why")
 # An interval whose upper bound is more than this many times the lower one overlaps with nearly everything.
 _TOO_WIDE = 1.5
+# Figures that follow from processor time and the price.
+_FOLLOWING = ("core_seconds_per_1000", "cost_per_million")
 _PROCESSOR = ("processor", "architecture", "instructions", "physical_cores", "usable_cores", "quota_cpus")
 # The libraries whose versions change figures.
 _LIBRARIES = ("onnxruntime", "torch", "onnx", "transformers", "datasets", "evaluate", "scikit-learn", "numpy")
@@ -181,7 +183,7 @@ class _Verifier:
             # Images have no length, though older cards show one.
             cells = self.time.get((row_here, shape)) or self.time.get((row_here, Shape(shape.batch_size)), {})
             for name, published in figures.items():
-                if f"{name}_low" not in cells and not (cells and name == THROUGHPUT):
+                if name in _FOLLOWING or (f"{name}_low" not in cells and not (cells and name == THROUGHPUT)):
                     continue
                 here = _interval_here(cells, name)
                 if name == THROUGHPUT:

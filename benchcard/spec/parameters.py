@@ -130,6 +130,8 @@ PARAMETERS: Mapping[str, Parameter] = MappingProxyType(
         "input_lengths": Parameter(ListOf(Number(1, 16_777_216, whole=True), least=1), None, setting=True),
         "duration": Parameter(Number(0, 86_400), 15, setting=True),
         "precision": Parameter(Optional(Number(0.0001, 1)), None, setting=True),
+        "price_per_core_hour": Parameter(Optional(Number(0)), None, setting=True),
+        "price_per_hour": Parameter(Optional(Number(0)), None, setting=True),
         "warmup_runs": Parameter(Number(0, 1_000_000, whole=True), 10, setting=True),
         "explain": Parameter(Boolean(), True, setting=True),
         "budget": Parameter(Optional(Duration()), None, setting=True),
@@ -144,8 +146,9 @@ PARAMETERS: Mapping[str, Parameter] = MappingProxyType(
     }
 )
 
-# Parameters that are only shown on the card: they change nothing that is measured.
+# Parameters that change nothing that is measured: names that are only shown on the card, and prices of the machine.
 CARD_NAMES = ("model_name", "base_model")
+PRICES = ("price_per_core_hour", "price_per_hour")
 
 # The names of older cards, and the keyword of `Benchmark(...)`.
 ALIASES: Mapping[str, str] = MappingProxyType({"model": "name_or_path", "model_name_or_path": "name_or_path"})

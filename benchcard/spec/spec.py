@@ -23,6 +23,7 @@ from benchcard.spec.parameters import (
     ALIASES,
     CARD_NAMES,
     PARAMETERS,
+    PRICES,
     FrameworkArguments,
     parameter_names,
     split_name,
@@ -69,7 +70,7 @@ class Spec:
 
     @property
     def digest(self) -> str:
-        """SHA-256 of the plain data without the names of the model and its base model, which only the card shows."""
+        """SHA-256 of the plain data without what changes nothing that is measured: names on the card, and prices."""
         return measured_digest(self.as_dict())
 
     def get(self, name: str) -> Any:
@@ -116,7 +117,7 @@ class Spec:
 
 
 def measured_digest(spec: Mapping[str, Any], freely_named: Collection[str] = ()) -> str:
-    """Return the SHA-256 of a spec as plain data, without names that only the card shows.
+    """Return the SHA-256 of a spec as plain data, without prices and names that only the card shows.
 
     `freely_named` are the paths of the data sets whose `name` is such a name.
     """
@@ -126,7 +127,7 @@ def measured_digest(spec: Mapping[str, Any], freely_named: Collection[str] = ())
         is_free = dataset.get("path") in freely_named
         return {name: value for name, value in dataset.items() if not (is_free and name == "name")}
 
-    for name in CARD_NAMES:
+    for name in (*CARD_NAMES, *PRICES):
         fixed.pop(name, None)
     if fixed.get("dataset", {}).get("path") in freely_named:
         fixed.pop("dataset.name", None)
@@ -318,13 +319,16 @@ class _SpecReader:
                 if not dataset.get("calibration_split"):
                     hint = "static quantization calibrates on it"
                     yield Mistake(f"{place}.calibration_split", "nothing", "the name of a split", hint)
-        for name in {"backend", "budget", "max_rows"} & self.grid.keys():
+        for name in {"backend", "budget", "max_rows", *PRICES} & self.grid.keys():
             found, hint = format_value(self.grid[name]), f"write `{name}` outside of `grid`"
             yield Mistake(self._places[name], found, "one value for the whole run", hint)
         for name in CARD_NAMES:
             if name in self.grid:
                 found, hint = format_value(self.grid[name]), f"write `{name}` outside of `grid`"
                 yield Mistake(self._places[name], found, "one name for the whole card", hint)
+        if all(self.fixed.get(name) is not None for name in PRICES):
+            found = f"{format_value(self.fixed[PRICES[0]])}, beside a `{PRICES[1]}`"
+            yield Mistake(self._places[PRICES[0]], found, "one price", "remove one: the cost has one value")
         if "precision" in self.grid and any("precision" in metrics for _, metrics in self._values("metrics")):
             found, expected = format_value(self.grid["precision"]), "one precision, where `precision` is a metric too"
             yield Mistake(self._places["precision"], found, expected, "both would be columns of this name")

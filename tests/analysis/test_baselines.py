@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from dataclasses import replace
 
@@ -173,6 +174,7 @@ def test_a_baseline_that_was_not_timed_twice_is_named(halved, capsys):
     _print_noise(halved.noise)
     first, second = (line for line in capsys.readouterr().out.splitlines() if line.startswith("noise"))
     assert first.startswith("noise, batch size 1: the baseline, row 0, timed twice, is")
+    assert re.search(r" times as fast as itself, and [\d.]+ .*by processor time$", first)
     assert second.startswith("noise, batch size 1: the baseline, row 2, was not timed twice, and so has no")
     card = halved.card()
     assert [each.baseline for each in card.facts().noise] == [0]

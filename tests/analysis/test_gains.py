@@ -9,9 +9,10 @@ import pytest
 from made_part import died, made_part
 
 from benchcard import Results
+from benchcard.analysis.frames.noise import _disturbances
 from benchcard.analysis.gains import _gain, unfinished_rows
 from benchcard.measure.machine_state import MachineState
-from benchcard.utils.values import Failure, Shape
+from benchcard.utils.values import Failure, Interval, Shape
 
 SHAPE, LONG = Shape(1, 64), Shape(1, 200)
 LATENCIES = {"base": 200_000, "x": 100_000}
@@ -24,6 +25,18 @@ def test_a_row_of_half_the_latency_is_twice_as_fast():
     assert gain.ratio is not None
     assert gain.ratio.value == pytest.approx(2, rel=0.01)
     assert gain.sure
+
+
+def test_the_ratio_of_processor_time_is_at_the_same_level():
+    """The interval of the ratio of processor time holds for all rows at once, as that of latencies does."""
+    part = made_part(LATENCIES, cpu_ns={"base": 300_000, "x": 200_000})
+    one, many = (_gain("latency", part, "x", SHAPE, count).cpu_ratio for count in (1, 20))
+    assert one == part.cpu_speedup("x")
+    assert one.value == many.value == pytest.approx(1.5, rel=0.01)
+    assert many.low < one.low < one.high < many.high
+    assert part.cpu_speedup("base") == Interval(1.0, 1.0, 1.0)
+    assert not part.cpu_noise_floor.excludes(1.0)
+    assert part.cpu_noise_floor != part.noise_floor
 
 
 def test_nothing_is_sure_without_a_noise_floor():
@@ -46,6 +59,10 @@ def test_nothing_is_sure_on_a_disturbed_machine():
     )
     gain = _gain("latency", replace(part, rounds=busy), "x", SHAPE, 1)
     assert (gain.sure, gain.doubt) == (False, "the machine was disturbed")
+    (disturbed,) = (each for each in _disturbances(replace(part, rounds=busy), 5) if each.kind == "disturbed")
+    assert str(disturbed) == "the machine was disturbed: no ratio counts as detectable"
+    once = replace(part, rounds=busy[:2])
+    assert once.disturbance == "the machine was disturbed"
     slowed = tuple(
         replace(
             timed,

@@ -182,6 +182,7 @@ def test_every_field_survives_json():
                 models=2,
                 rounds=10,
                 disturbances=(Disturbance("others", "a"),),
+                cpu_ratio=Interval(1.0, 0.98, 1.02),
             ),
         ),
         environment={"cpu": "x"},

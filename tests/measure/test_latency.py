@@ -20,7 +20,7 @@ from timing_fixtures import paired_ratio
 
 from benchcard.measure.blocks import Block, Round
 from benchcard.measure.intervals import drift, paired_ratios, precise, unpaired_ratio
-from benchcard.measure.latency import block_medians, latency_figures, over_launches
+from benchcard.measure.latency import block_medians, cpu_times, latency_figures, over_launches
 from benchcard.measure.machine_state import MachineState
 from benchcard.measure.noise import distinguishable, ratios
 from benchcard.utils.values import Interval
@@ -29,9 +29,16 @@ QUIET = MachineState(at_ns=0)
 logarithms = st.lists(st.floats(-0.1, 0.1, allow_subnormal=False), min_size=1, max_size=40)
 
 
-def block(latencies_ns: Sequence[int], name: str = "a", *, twin: bool = False, elapsed_ns: int | None = None) -> Block:
+def block(
+    latencies_ns: Sequence[int],
+    name: str = "a",
+    *,
+    twin: bool = False,
+    elapsed_ns: int | None = None,
+    cpu_ns: int = 0,
+) -> Block:
     values = np.asarray(latencies_ns, dtype=np.int64)
-    return Block(name, twin, 0, elapsed_ns or int(values.sum()), values, 1, 0, 0, 0, 0, 0)
+    return Block(name, twin, 0, elapsed_ns or int(values.sum()), values, 1, cpu_ns, 0, 0, 0, 0)
 
 
 def rounds_of(*by_round: Sequence[Block], per_launch: int = 2) -> list[Round]:
@@ -98,6 +105,22 @@ def test_every_scenario_is_tested(simulation: ModuleType) -> None:
     """The scenarios above are those of the benchmark."""
     (marks,) = (mark for mark in test_intervals_hold_the_truth.pytestmark if mark.name == "parametrize")
     assert marks.args[1] == list(simulation.SCENARIOS)
+
+
+@pytest.mark.parametrize(
+    "scenario",
+    [
+        *("quiet", "noisy calls", "skewed, few calls", "drift", "correlated blocks", "states of blocks"),
+        *("one model's differ", "unequal launches", "moved differently"),
+    ],
+)
+def test_intervals_of_processor_time_hold_the_truth(simulation: ModuleType, scenario: str) -> None:
+    """Although the clock counts in steps, 95 % intervals of processor time hold the true ratio as often as they say."""
+    share, width, _ = simulation.coverage(
+        simulation.processor_time, simulation.SCENARIOS[scenario], runs=200, rounds=50, seed=4
+    )
+    assert 0.91 <= share <= 0.99
+    assert width < 0.15
 
 
 @pytest.mark.parametrize(("scenario", "most"), [("drift", 0.1), ("processes differ", 0.2)])
@@ -236,6 +259,40 @@ def test_ratios_are_of_all_models_and_the_twin() -> None:
     assert list(ratios(timed, "a", ["a", "b"])) == [("a", True)]
     assert ratios(timed, "a", ["a"])["a", True].interval().value == pytest.approx(0.5)
     assert ratios(rounds_of([block([1])]), "a", ["a", "b"]) == {}
+
+
+def test_processor_time_is_that_of_a_launch_per_call() -> None:
+    """One value for each launch: its processor time over its calls, however the clock spread it over its blocks."""
+    used = [[0, 40], [20, 20], [16, 32], [0, 0]]
+    timed = rounds_of(*([block([5] * 4, cpu_ns=cpu)] for launch in used for cpu in launch))
+    assert cpu_times(timed, "a") == {(0, 0): 5.0, (1, 0): 5.0, (2, 0): 6.0}
+    figure = latency_figures(timed, "a", samples=1).cpu_ns
+    assert figure is not None
+    assert figure.value == pytest.approx(128 / 24)
+    assert latency_figures(rounds_of([block([5])]), "a", samples=1).cpu_ns is None
+    assert cpu_times(timed, "b") == {}
+
+
+def test_ratios_of_processor_time_are_students_over_launches() -> None:
+    """The baseline's processor time per call over that of each model and of its twin, one value for each launch."""
+    draw = np.random.default_rng(0)
+    used = np.rint(1e6 * np.exp(draw.normal(0, 0.02, (3, 10)))).astype(int) * np.array([[2], [1], [2]])
+    timed = rounds_of(
+        *(
+            [block([9], cpu_ns=a), block([9], "b", cpu_ns=b), block([9], twin=True, cpu_ns=twin)]
+            for a, b, twin in used.T.tolist()
+        )
+    )
+    found = ratios(timed, "a", ["a", "b"], cpu_times)
+    assert list(found) == [("b", False), ("a", True)]
+    launches = used.reshape(3, 5, 2).sum(axis=2)
+    for key, subject in ((("b", False), launches[1]), (("a", True), launches[2])):
+        logs = np.log(launches[0] / subject)
+        expected = ttest_1samp(logs, 0).confidence_interval(0.95)
+        interval = found[key].interval()
+        assert interval.value == pytest.approx(math.exp(logs.mean()))
+        assert interval.low == pytest.approx(math.exp(expected.low))
+        assert interval.high == pytest.approx(math.exp(expected.high))
 
 
 def test_one_test_for_all_ratios_has_the_stated_level() -> None:

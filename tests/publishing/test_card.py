@@ -33,6 +33,29 @@ def test_a_ratio_has_one_interval_on_the_card(results):
     assert wider > 1
 
 
+def test_processor_time_is_that_of_the_kept_blocks(results):
+    """Frames and card have the processor time that the rounds of the run directory hold, and the card reads back."""
+    facts, frame = make_facts(results), results.time.set_index(["row", "batch_size"])
+    compared = 0
+    for (row, shape), part in results.records.timed.items():
+        cell = results.records.records[row].cells[shape]
+        blocks = [
+            block for timed in part.rounds for block in timed.blocks if (block.name, block.twin) == (cell.name, 0)
+        ]
+        cpu_ms = sum(block.cpu_ns for block in blocks) / sum(len(block.latencies_ns) for block in blocks) / 1e6
+        figures, columns = facts.rows[row].times[shape], frame.loc[(row, shape.batch_size)]
+        assert columns["cpu_ms"] == figures["cpu_ms"].value == pytest.approx(cpu_ms)
+        assert columns["core_seconds_per_1000"] == pytest.approx(cpu_ms / shape.batch_size)
+        assert columns["cpu_ratio"] == pytest.approx(figures["cpu_ratio"].value)
+        compared += cell.name != part.baseline
+    assert compared > 1
+    assert results.noise["cpu_ratio"].notna().all()
+    assert frame["cost_per_million"].isna().all()
+    card = results.card()
+    assert "<summary>Processor time of" in card.text
+    assert [each.cpu_ratio is None for each in card.facts().noise] == [False] * len(facts.noise)
+
+
 def test_images_have_no_input_length(results):
     """Neither shapes, nor frames, nor the card show the side of an image as a length."""
     facts = make_facts(results)

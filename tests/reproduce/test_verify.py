@@ -51,6 +51,18 @@ def test_a_run_reproduces_its_own_card(results, folder):
     assert not verified.ground
 
 
+def test_processor_time_is_compared_and_its_cost_is_not(results):
+    """Processor time is reproduced; a price that the run does not have makes no figure different."""
+    card = card_of(results)
+    shape = card.facts.shapes[0]
+    times = {**card.facts.rows[1].times[shape], "cost_per_million": Interval(5.0, 4.0, 6.0)}
+    verified = results.verify(with_row(card, 1, times={shape: times}))
+    assert set(verified.frame["verdict"]) == {"reproduced"}
+    figures = {figure.partition(",")[0] for figure in verified.frame["figure"]}
+    assert {"cpu_ms", "cpu_ratio"} <= figures
+    assert not {"cost_per_million", "core_seconds_per_1000"} & figures
+
+
 def test_another_accuracy_is_different(results, folder):
     """On the same ground one changed digit of quality is found."""
     card = Results.from_card(folder)

@@ -95,11 +95,13 @@ def test_another_spec_is_refused(directory, beans):
     directory.begin(specs.read_spec(beans), {})
 
 
-def test_names_for_the_card_are_those_of_the_newest_spec(directory, beans):
-    """Another name of the model, its base model or local data is no other spec; that of a configuration is."""
+def test_names_and_prices_are_those_of_the_newest_spec(directory, beans):
+    """Another price, or name of the model, its base or local data, is no other spec; that of a configuration is."""
     named = {**beans, "model_name": "ViT for beans", "base_model": "google/vit-base-patch16-224"}
     directory.begin(specs.read_spec(named), {})
     assert directory.info.spec.fixed["model_name"] == "ViT for beans"
+    directory.begin(specs.read_spec({**named, "price_per_core_hour": 0.05}), {})
+    assert directory.info.spec.fixed["price_per_core_hour"] == 0.05
     assert directory.info.digest == specs.read_spec(beans).digest
     assert directory.info.versions == {}
     named["dataset"] = {**beans["dataset"], "name": "Beans of 2026"}

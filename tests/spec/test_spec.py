@@ -315,3 +315,16 @@ def test_names_for_the_card_are_part_of_the_spec(beans):
     assert specs.read_spec({**beans, **named}).digest == specs.read_spec(beans).digest
     for name, value in named.items():
         assert list(mistakes({**beans, "grid": {name: [value, "me/other"]}})) == [f"$.grid.{name}"]
+
+
+def test_a_price_is_no_part_of_what_is_measured(beans):
+    """A run can be shown with another price; a spec has one price, and not a list of them."""
+    for name in ("price_per_core_hour", "price_per_hour"):
+        priced = specs.read_spec({**beans, name: 0.05})
+        assert priced.get(name) == 0.05
+        assert priced.digest == specs.read_spec(beans).digest
+        assert list(mistakes({**beans, name: -1})) == [f"$.{name}"]
+        assert list(mistakes({**beans, "grid": {name: [1, 2]}})) == [f"$.grid.{name}"]
+    both = {**beans, "price_per_core_hour": 0.05, "price_per_hour": 0.2}
+    assert "0.05, beside a `price_per_hour`" in mistakes(both)["$.price_per_core_hour"]
+    assert specs.read_spec({**both, "price_per_hour": None}).get("price_per_core_hour") == 0.05

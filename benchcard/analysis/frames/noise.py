@@ -26,6 +26,7 @@ _FIGURES = (
     "rounds",
     "launches",
     *with_bounds("ratio"),
+    *with_bounds("cpu_ratio"),
     "load_before",
     "others_cpus",
     "others_cpus_most",
@@ -45,6 +46,7 @@ class Certificate:
         baseline: The row of the baseline; None where there is none.
         models: Number of models that were timed together.
         ratio: The noise floor; None where the baseline was not timed twice.
+        cpu_ratio: The noise floor of processor time; None where that is not known.
         machine: What the machine reported, by column of the frame.
         disturbances: What may have disturbed the timing, or widened its intervals.
     """
@@ -55,6 +57,7 @@ class Certificate:
     rounds: int
     launches: int
     ratio: Interval | None
+    cpu_ratio: Interval | None
     machine: Mapping[str, object]
     disturbances: tuple[Disturbance, ...]
 
@@ -62,21 +65,23 @@ class Certificate:
 def noise_frame(records: Records) -> pd.DataFrame:
     """Return the noise certificate: one row per group of models that were timed together.
 
-    `ratio` compares two processes of the baseline, with its 95 % interval: without noise it is 1. It is empty where
-    there was no baseline, or where one of the two could not be timed. `baseline` is its row, the first one where rows
-    of several baselines are timed with the same settings. `load_before` is the load average before the first model was
-    opened (before the first round, where a run was stopped and continued). The other figures are of the rounds:
-    `others_cpus` is the number of processors that other processes used, on average, and `others_cpus_most` in the worst
-    half second; `steal_share` is the share of processor time that went to other machines; `throttled_s` is how long the
-    cgroup's quota of `quota_cpus` throttled the run; `governors` are the frequency governors. `warnings` says what
-    disturbed the timing, where the second process of the baseline failed, and where a short `duration` left fewer
-    `launches` than narrow intervals need.
+    `ratio` compares two processes of the baseline, with its 95 % interval: without noise it is 1; `cpu_ratio`
+    compares their processor times. Both are empty where there was no baseline, or where one of the two could not be
+    timed. `baseline` is its row, the first one where rows of several baselines are timed with the same settings.
+    `load_before` is the load average before the first model was opened (before the first round, where a run was
+    stopped and continued). The other figures are of the rounds: `others_cpus` is the number of processors that
+    other processes used, on average, and `others_cpus_most` in the worst half second; `steal_share` is the share of
+    processor time that went to other machines; `throttled_s` is how long the cgroup's quota of `quota_cpus`
+    throttled the run; `governors` are the frequency governors. `warnings` says what disturbed the timing, where the
+    second process of the baseline failed, and where a short `duration` left fewer `launches` than narrow intervals
+    need.
     """
     rows = [
         {
             **asdict(certificate.shape),
             **{name: getattr(certificate, name) for name in ("baseline", "models", "rounds", "launches")},
             **interval_columns("ratio", certificate.ratio),
+            **interval_columns("cpu_ratio", certificate.cpu_ratio),
             **certificate.machine,
             "warnings": "; ".join(map(str, certificate.disturbances)),
         }
@@ -105,6 +110,7 @@ def certificates(records: Records) -> list[Certificate]:
                 rounds=len(part.rounds),
                 launches=launches,
                 ratio=part.noise_floor,
+                cpu_ratio=part.cpu_noise_floor,
                 machine=_machine_columns(part),
                 disturbances=_disturbances(part, launches),
             )
@@ -141,10 +147,11 @@ def _machine_columns(part: Part) -> dict[str, object]:
 
 def _disturbances(part: Part, launches: int) -> tuple[Disturbance, ...]:
     rounds = [(timed.before, timed.after) for timed in part.rounds]
-    warnings = [*_twin_warning(part), *_launch_warning(launches)]
+    warnings = [Disturbance("", warning) for warning in (*_twin_warning(part), *_launch_warning(launches))]
     if part.baseline is not None and part.disturbance:
-        warnings.append(f"{part.disturbance}: no ratio counts as detectable")
-    return (*machine_state.disturbances(rounds), *(Disturbance("", warning) for warning in warnings))
+        kind = "disturbed" if part.is_disturbed else ""
+        warnings.append(Disturbance(kind, f"{part.disturbance}: no ratio counts as detectable"))
+    return (*machine_state.disturbances(rounds), *warnings)
 
 
 def _twin_warning(part: Part) -> list[str]:

@@ -29,6 +29,10 @@ _FIGURES = (
     *with_bounds("throughput_per_s"),
     *with_bounds("ratio"),
     "detectable",
+    *with_bounds("cpu_ratio"),
+    *with_bounds("cpu_ms"),
+    *with_bounds("core_seconds_per_1000"),
+    *with_bounds("cost_per_million"),
     *with_bounds("drift"),
     "threads",
     "spinning",
@@ -45,8 +49,9 @@ def time_frame(records: Records) -> pd.DataFrame:
     """Return one row per configuration, batch size and input length.
 
     `latency_*_ms` is the time of one forward call; `throughput_per_s` counts samples in elapsed seconds; `ratio` is how
-    many times faster than the baseline the row is, paired round by round. Figures with `_low` and `_high` beside them
-    have a 95 % interval. `drift` is the relative change of latency from the first launch to the last; `threads` and
+    many times faster than the baseline the row is, paired round by round; `cpu_ms` is the processor time of one call on
+    all processors, and `cpu_ratio` the baseline's over the row's. Figures with `_low` and `_high` beside them have a
+    95 % interval. `drift` is the relative change of latency from the first launch to the last; `threads` and
     `spinning` are what the runtime reported; `runs` is the number of calls and `elapsed_s` the seconds behind the
     figures; `memory_mb` is the peak above the memory of the process before it loaded the model, and `memory_saved` how
     much less than the baseline's it is, in %.

@@ -98,10 +98,10 @@ def seconds(duration_s: float) -> str:
     return pluralize(int(duration_s) if duration_s == int(duration_s) else duration_s, "second")
 
 
-def time_heading(shape: Shape) -> str:
-    """Return the line above the time table of a shape."""
+def time_heading(shape: Shape, kind: str = "time") -> str:
+    """Return the line above the time table of a shape; `kind` ends in `time`."""
     length = "" if shape.input_length is None else f", input length = {shape.input_length}"
-    return f"Below, time metrics for batch size = {shape.batch_size}{length}."
+    return f"Below, {kind} metrics for batch size = {shape.batch_size}{length}."
 
 
 def _code(value: Plain) -> str:

@@ -34,6 +34,11 @@ REASON_TITLE, REASONS_TITLE = "Why this row:", "Why these rows:"
 NEEDED_TITLE = "You need, since they are not published with this card:"
 UNFINISHED = "**This run is not finished**, with "
 HIGHER, LOWER = "higher is better", "lower is better"
+CPU_EXPLANATION = (
+    "Processor time adds up all threads of a call, without what other processes took. It hides how well a model uses "
+    "several processors: two that it uses badly look like one that it uses well. Waiting for memory counts, and so do "
+    "threads that wait spinning, as ONNX Runtime's do by default (not with `allow_spinning: false`)."
+)
 _BEFORE_BLOCK_MARKER = re.compile(r"\A(?:(?=[-+#>=~])|\d+(?=[.)]))")
 # The libraries that run models.
 _LIBRARIES = ("benchcard", "onnxruntime", "torch")
@@ -195,6 +200,11 @@ def _legend(facts: Facts) -> str:
         sentences.append(
             "Those of ratios hold for all ratios at once (Bonferroni: each is at a level of 1 - 0.05 / their number)."
         )
+    if facts.shapes and full_tables.leads_with_cpu(facts, facts.shapes[0]):
+        sentences += [
+            "**The machine was disturbed: ratios of latencies may be wrong, and that of processor time comes first.**",
+            CPU_EXPLANATION,
+        ]
     if facts.pareto:
         of = " of the same examples" if len({row.examples for row in facts.rows}) > 1 else ""
         sentences.append(f"*Pareto*: no other row{of} is both better and faster.")
@@ -267,9 +277,17 @@ def _evaluation(facts: Facts) -> list[str]:
                     f"{100 * precision:.3g} % of the ratio, or the time was up"
                 )
             times.append(f"Time benchmarks were run for {classic.seconds(facts.duration_s)} per config{until}.")
+        if disturbed := [format_shape(each) for each in facts.shapes if full_tables.leads_with_cpu(facts, each)]:
+            at = " and at ".join(disturbed)
+            times.append(f"The machine was disturbed at {at}: the ratio of processor time comes first there.")
+        cpu_times = []
         for shape in facts.shapes:
             times += [classic.time_heading(shape), full_tables.time(facts, shape)]
+            if table := full_tables.processor_time(facts, shape):
+                cpu_times += [classic.time_heading(shape, "processor time"), table]
         parts.append(_fold(f"Time of {every}", *times))
+        if cpu_times:
+            parts.append(_fold(f"Processor time of {every}", CPU_EXPLANATION, *cpu_times))
     several = len(facts.baselines) > 1
     if facts.noise:
         who = "Each baseline" if several else "The baseline"

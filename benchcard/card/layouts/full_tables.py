@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from math import inf
 from typing import TypeAlias
 
-from benchcard.card.facts import LATENCY_MEAN, THROUGHPUT, Facts, Metric, Plain, Row
+from benchcard.card.facts import DISTURBED, LATENCY_MEAN, THROUGHPUT, Facts, Metric, Plain, Row
 from benchcard.card.layouts import figures
 from benchcard.card.layouts.figures import DecimalsRule
 from benchcard.card.markdown.inline import code_span, escape, escape_prose, write_value
@@ -22,6 +22,7 @@ SAMPLES = "samples"
 COUNTS = (CHANGED, *NODES, SAMPLES)
 P_VALUE = "_p_value"
 RATIO = "ratio"
+CPU_RATIO = "cpu_ratio"
 DETECTABLE = "detectable"
 ROLES = {"baseline": "baseline", "chosen": "recommended", "pareto": "Pareto"}
 # Precedes the number of a row's baseline among its roles, if there are several baselines.
@@ -33,9 +34,16 @@ TIME_COLUMNS = {
     RATIO: "times as fast as the baseline",
     "memory_mb": "memory (MB)",
 }
+CPU_COLUMNS = {
+    CPU_RATIO: "times as fast by processor time",
+    "cpu_ms": "processor time (ms)",
+    "core_seconds_per_1000": "core-seconds per 1,000 samples",
+    "cost_per_million": "cost per million samples",
+}
 SIZE_COLUMN = "size (MB)"
 NOISE_BASELINE = "baseline"
 NOISE_LENGTH = "input length"
+NOISE_CPU = "by processor time"
 # Endings of the names of figures that belong to a metric, and what the header has in their place.
 _FIGURE_ENDINGS = {
     "_difference": " against the baseline",
@@ -116,7 +124,9 @@ def summary(facts: Facts) -> str:
     names = [f"{name} ({role})" if role else name for name, role in zip(names, _roles(facts))]
     columns = [(header, names), *metrics[:1]]
     if facts.shapes:
-        columns += [_time_column(facts, facts.shapes[0], key) for key in (LATENCY_MEAN, RATIO)]
+        shape = facts.shapes[0]
+        keys = (*([CPU_RATIO] if leads_with_cpu(facts, shape) else []), LATENCY_MEAN, RATIO)
+        columns += [_time_column(facts, shape, key) for key in keys]
     columns += [*_size_columns(facts), *_comparison_columns(facts)[:2], *metrics[1:]]
     rows = summary_rows(facts)
     lines = _lines(columns, rows)
@@ -152,16 +162,37 @@ def comparisons(facts: Facts) -> str:
 def time(facts: Facts, shape: Shape) -> str:
     """Return the table of all rows with their times at one shape, and the sizes of their models."""
     always = (LATENCY_MEAN, THROUGHPUT)
-    shown = [key for key in TIME_COLUMNS if key in always or any(row.time(shape, key) for row in facts.rows)]
+    shown = [CPU_RATIO] if leads_with_cpu(facts, shape) else []
+    shown += [key for key in TIME_COLUMNS if key in always or _has_time(facts, shape, key)]
     columns = [_configurations(facts), *(_time_column(facts, shape, key) for key in shown), *_size_columns(facts)]
     return render_table(_headers(columns), _lines(columns, range(len(facts.rows))))
 
 
+def processor_time(facts: Facts, shape: Shape) -> str:
+    """Return the table of all rows with their processor times at one shape; empty where none is known."""
+    shown = [key for key in CPU_COLUMNS if _has_time(facts, shape, key)]
+    columns = [_configurations(facts), *(_time_column(facts, shape, key) for key in shown)]
+    return render_table(_headers(columns), _lines(columns, range(len(facts.rows)))) if shown else ""
+
+
+def leads_with_cpu(facts: Facts, shape: Shape) -> bool:
+    """Return whether the ratio of processor time comes first, because the machine was disturbed at this shape."""
+    kinds = {each.kind for noise in facts.noise if noise.shape == shape for each in noise.disturbances}
+    return DISTURBED in kinds and _has_time(facts, shape, CPU_RATIO)
+
+
+def _has_time(facts: Facts, shape: Shape, key: str) -> bool:
+    return any(row.time(shape, key) for row in facts.rows)
+
+
 def noise(facts: Facts) -> str:
     """Return the table of the noise certificates."""
-    decimals = figures.column_decimals(certificate.ratio for certificate in facts.noise)
+    ratios, cpu_ratios = ([getattr(each, name) for each in facts.noise] for name in (RATIO, CPU_RATIO))
+    has_cpu = any(cpu_ratios)
+    decimals, cpu_decimals = map(figures.column_decimals, (ratios, cpu_ratios))
     has_length = any(certificate.shape.input_length is not None for certificate in facts.noise)
     headers = ["batch size", *([NOISE_LENGTH] if has_length else []), "models", "rounds", "the baseline against itself"]
+    headers += [NOISE_CPU] if has_cpu else []
     rows = [
         [
             str(certificate.shape.batch_size),
@@ -169,6 +200,7 @@ def noise(facts: Facts) -> str:
             str(certificate.models),
             str(certificate.rounds),
             figures.format_figure(certificate.ratio, decimals),
+            *([_figure(certificate.cpu_ratio, cpu_decimals)] if has_cpu else []),
             "; ".join(escape_prose(disturbance.text) for disturbance in certificate.disturbances) or "none",
         ]
         for certificate in facts.noise
@@ -226,7 +258,7 @@ def decimals_rule(name: str) -> DecimalsRule:
     """Return the rule for the decimals of a figure other than a metric."""
     if name in COUNTS:
         return lambda values: 0
-    if name == RATIO:
+    if name in (RATIO, CPU_RATIO):
         return lambda values: 2
     if name.endswith(P_VALUE):
         return lambda values: 4
@@ -284,13 +316,17 @@ def _time_column(facts: Facts, shape: Shape, key: str) -> _Column:
         for index, row in enumerate(facts.rows):
             if index not in baselines and is_undetectable(row, shape):
                 cells[index] += f", {figures.NOT_DETECTABLE}"
-    return _figure_column(TIME_COLUMNS[key], cells)
+    return _figure_column((TIME_COLUMNS | CPU_COLUMNS)[key], cells)
 
 
 def _size_columns(facts: Facts) -> list[_Column]:
     """Return the column of sizes, if there are any."""
     has_sizes = any(row.figures.get(SIZE) for row in facts.rows)
     return [(Column(SIZE_COLUMN, "right"), figure_cells(facts, SIZE))] if has_sizes else []
+
+
+def _figure(figure: Interval | None, decimals: int) -> str:
+    return figures.MISSING if figure is None else figures.format_figure(figure, decimals)
 
 
 def _number(number: int | None) -> str:

@@ -12,9 +12,9 @@ from itertools import takewhile
 
 import msgspec
 
-from benchcard.card.facts import OTHERS, Data, Facts, Metric, Noise, Plain, Row
+from benchcard.card.facts import DISTURBED, OTHERS, Data, Facts, Metric, Noise, Plain, Row
 from benchcard.card.layouts import figures, full, full_tables
-from benchcard.card.layouts.full_tables import AGAINST, DETECTABLE, RATIO, ROLES, SIZE
+from benchcard.card.layouts.full_tables import AGAINST, CPU_COLUMNS, DETECTABLE, RATIO, ROLES, SIZE
 from benchcard.card.markdown.inline import parse_code_span, unescape
 from benchcard.card.markdown.tables import Table
 from benchcard.card.reading import labels
@@ -24,13 +24,14 @@ from benchcard.utils.values import Disturbance, Failure, Interval, Shape
 _UNFINISHED = re.compile(rf"{re.escape(full.UNFINISHED)}(\d+) of ")
 _DEFINITION = re.compile(rf"(?:(.*?)(?:; |\Z))??({re.escape(full.HIGHER)}|{re.escape(full.LOWER)})?")
 _UNIT = re.compile(r"(.*) \(([^()]*)\)")
-_TIME_KEYS = {**{header: key for key, header in full_tables.TIME_COLUMNS.items()}, full_tables.SIZE_COLUMN: SIZE}
+_TIME_KEYS = {header: key for key, header in (full_tables.TIME_COLUMNS | CPU_COLUMNS).items()}
+_TIME_KEYS[full_tables.SIZE_COLUMN] = SIZE
 # The title of the notes in cards of benchcard 0.1 and before.
 _OLD_NOTES_TITLE = "Of this run:"
 # The name of a figure in cards of benchcard 0.1 and before, and the present one.
 _OLD_COSINE, _COSINE = "embedding_cosine", "cosine_mean"
-# How a card writes a disturbance by other processes.
-_OTHERS = "others used the processors"
+# How the texts of disturbances begin, by their kind.
+_KINDS = {OTHERS: "others used the processors", DISTURBED: "the machine was disturbed"}
 
 
 def read_full_card(lines: list[str]) -> Facts:
@@ -48,7 +49,7 @@ def read_full_card(lines: list[str]) -> Facts:
     shapes = []
     for table in tables:
         if shape := labels.find_shape(lines, table):
-            shapes.append(shape)
+            shapes += [] if shape in shapes else [shape]
             rows = _with_times(rows, roles, shape, table)
     for table in tables[1:]:
         rows = _with_remarks(rows, table)
@@ -200,7 +201,8 @@ def _with_times(rows: list[Row], roles: list[list[str]], shape: Shape, table: Ta
             # The baseline has no mark, although it does not differ from itself.
             is_baseline = ROLES["baseline"] in roles[index]
             times[DETECTABLE] = Interval(float(not is_baseline and figures.NOT_DETECTABLE not in cells[RATIO]))
-        timed.append(replace(row, times={**row.times, shape: times}, figures={**row.figures, **size}))
+        all_times = {**row.times, shape: {**row.times.get(shape, {}), **times}}
+        timed.append(replace(row, times=all_times, figures={**row.figures, **size}))
     return timed
 
 
@@ -224,22 +226,37 @@ def _noise(table: Table) -> list[Noise]:
     if table.headers[several : several + 1] != ("batch size",):
         return []
     place, has_length = "the noise certificate", full_tables.NOISE_LENGTH in table.headers
+    has_cpu = full_tables.NOISE_CPU in table.headers
     certificates = []
     for baseline, size, *others in (row if several else (figures.MISSING, *row) for row in table.rows):
         cells = [size, *others] if has_length else [size, figures.MISSING, *others]
-        if len(cells) < 6:
-            raise CardError(f"{place} has {len(cells)} columns, expected 6")
+        cells = cells if has_cpu else [*cells[:5], figures.MISSING, *cells[5:]]
+        if len(cells) < 7:
+            raise CardError(f"{place} has {len(cells) - 1} columns, expected 6")
         row, batch_size, length, models, rounds = (
             None if cell == figures.MISSING else labels.parse_count(cell, place) for cell in (baseline, *cells[:4])
         )
         ratio = figures.parse_figure(cells[4], place)
         if ratio is None:
             raise CardError(f"{place} has no ratio of the baseline to itself")
-        texts = [] if cells[5] == "none" else map(unescape, cells[5].split("; "))
-        disturbances = tuple(Disturbance(OTHERS if text.startswith(_OTHERS) else "", text) for text in texts)
+        cpu_ratio = figures.parse_figure(cells[5], place)
+        texts = [] if cells[6] == "none" else map(unescape, cells[6].split("; "))
+        disturbances = tuple(
+            Disturbance(next((kind for kind, start in _KINDS.items() if text.startswith(start)), ""), text)
+            for text in texts
+        )
         shape = Shape(batch_size or 0, length)
-        counts = {"models": models or 0, "rounds": rounds or 0}
-        certificates.append(Noise(shape=shape, ratio=ratio, **counts, disturbances=disturbances, baseline=row))
+        certificates.append(
+            Noise(
+                shape=shape,
+                ratio=ratio,
+                models=models or 0,
+                rounds=rounds or 0,
+                disturbances=disturbances,
+                baseline=row,
+                cpu_ratio=cpu_ratio,
+            )
+        )
     return certificates
 
 

@@ -524,6 +524,78 @@ def test_work_of_other_processes_is_a_limitation():
     assert sentence not in full.body(sample(noise=noise))
 
 
+def with_processor_time(*disturbances: Disturbance) -> Facts:
+    """Return the sample with processor times at both shapes, and the second shape disturbed like this."""
+    facts = sample()
+    times = {
+        "cpu_ratio": figure(1.524, 1.4, 1.6),
+        "cpu_ms": figure(0.75, 0.7, 0.8),
+        "core_seconds_per_1000": figure(0.75, 0.7, 0.8),
+        "cost_per_million": figure(0.0125, 0.012, 0.013),
+    }
+    rows = tuple(
+        replace(row, times={shape: {**figures, **times} for shape, figures in row.times.items()}) for row in facts.rows
+    )
+    noise = tuple(
+        replace(each, cpu_ratio=figure(1.0 + place, 0.9, 2.1), disturbances=disturbances if each.shape == BATCH else ())
+        for place, each in enumerate(facts.noise)
+    )
+    return replace(facts, rows=rows, noise=noise)
+
+
+DISTURBED = Disturbance("disturbed", "the machine was disturbed: no ratio counts as detectable")
+CPU_HEADER = "times as fast by processor time"
+
+
+def test_processor_time_is_folded_on_a_quiet_machine():
+    """It has tables of its own, with what it hides, and the tables before are as they were without it."""
+    facts = with_processor_time()
+    text = full.body(facts)
+    before, fold = text.split("<summary>Processor time of 5 configurations</summary>")
+    assert CPU_HEADER not in before
+    assert "processor time" not in before.lower()
+    assert fold.lstrip().startswith(full.CPU_EXPLANATION)
+    tables = [table for table in tables_in(text) if CPU_HEADER in table[0]]
+    assert len(tables) == 2
+    assert tables[0][0][2:] == [
+        *(CPU_HEADER, "processor time (ms)", "core-seconds per 1,000 samples", "cost per million samples"),
+    ]
+    assert tables[0][2][2].replace("\N{NO-BREAK SPACE}", " ") == "1.52 [1.40, 1.60]"
+    assert tables[0][5][2] == "failed"
+
+
+def test_processor_time_comes_first_where_the_machine_was_disturbed():
+    """The first ratio of a disturbed shape is that of processor time, and the card says so; others stay as they are."""
+    facts = with_processor_time(DISTURBED)
+    text = full.body(facts)
+    assert "The machine was disturbed at batch size 8, input length 64: the ratio of processor time comes first" in text
+    summary, _, quiet, disturbed, *_ = [table[0] for table in tables_in(text)]
+    assert CPU_HEADER not in summary
+    assert CPU_HEADER not in quiet
+    assert disturbed[2] == CPU_HEADER
+    first = full.body(replace(facts, shapes=(BATCH, SHAPE)))
+    header = tables_in(first)[0][0]
+    assert header.index(CPU_HEADER) < header.index("latency (ms)") < header.index("times as fast as the baseline")
+    assert first.index("comes first.**") < first.index(full.CPU_EXPLANATION) < first.index("### What was compared")
+    assert CPU_HEADER not in full.body(replace(sample(), noise=facts.noise))
+
+
+@pytest.mark.parametrize("disturbances", [(), (DISTURBED,), (*DISTURBANCES, DISTURBED)])
+def test_processor_time_reads_back(disturbances):
+    """A card with processor time gives the same card again, with its figures and the kinds of disturbances."""
+    facts = with_processor_time(*disturbances)
+    text = full.body(facts)
+    back = read_card(text)
+    assert full.body(back) == text
+    assert back.shapes == facts.shapes
+    assert back.noise == facts.noise
+    assert back.rows[1].times[SHAPE]["cpu_ratio"] == Interval(1.52, 1.4, 1.6)
+    assert back.rows[1].times[BATCH]["cost_per_million"] == Interval(0.0125, 0.012, 0.013)
+    assert set(back.rows[1].times[BATCH]) == set(facts.rows[1].times[BATCH])
+    partly = replace(facts, noise=(replace(facts.noise[0], cpu_ratio=None), facts.noise[1]))
+    assert read_card(full.body(partly)).noise == partly.noise
+
+
 def test_one_sample_is_not_called_samples():
     """One sample is written in the singular."""
     data = replace(sample().data, samples=1)

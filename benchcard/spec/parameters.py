@@ -131,6 +131,7 @@ PARAMETERS: Mapping[str, Parameter] = MappingProxyType(
         "duration": Parameter(Number(0, 86_400), 15, setting=True),
         "precision": Parameter(Optional(Number(0.0001, 1)), None, setting=True),
         "warmup_runs": Parameter(Number(0, 1_000_000, whole=True), 10, setting=True),
+        "baseline": Parameter(MappingOf(open=True), {}, setting=True),
         "explain": Parameter(Boolean(), True, setting=True),
         "budget": Parameter(Optional(Duration()), None, setting=True),
         "max_rows": Parameter(Optional(Number(1, whole=True)), None, setting=True),

@@ -315,3 +315,15 @@ def test_names_for_the_card_are_part_of_the_spec(beans):
     assert specs.read_spec({**beans, **named}).digest == specs.read_spec(beans).digest
     for name, value in named.items():
         assert list(mistakes({**beans, "grid": {name: [value, "me/other"]}})) == [f"$.grid.{name}"]
+
+
+def test_a_baseline_is_a_value_of_the_grid(beans):
+    """A `baseline` of a parameter that is not benchmarked, or of another value, or in the grid, is a mistake."""
+    beans["baseline"] = {"framework": "torch", "frameworks": "pytorch", "seed": 0}
+    found = mistakes(beans)
+    assert set(found) == {f"$.baseline.{name}" for name in beans["baseline"]}
+    assert '["onnxruntime", "pytorch"]' in found["$.baseline.framework"]
+    assert "did you mean `framework`" in found["$.baseline.frameworks"]
+    del beans["baseline"]
+    beans["grid"]["baseline"] = [{"framework": "pytorch"}]
+    assert set(mistakes(beans)) == {"$.grid.baseline"}

@@ -8,17 +8,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-import numpy as np
-from numpy.typing import NDArray
-
 from benchcard.analysis.frames.columns import row_parameters
 from benchcard.analysis.records import Records
 from benchcard.frameworks.kernels import UNFUSED_LEVELS, Kernel, operators
-from benchcard.metrics.info import FigureUncertainty
+from benchcard.metrics.info import FigureUncertainty, MetricInfo
 from benchcard.run.record import Record
 from benchcard.utils.values import Interval
 
-COSINE = "embedding_cosine"
 _UNCERTAIN = FigureUncertainty(None, None)
 # Operators whose 8-bit kernels multiply a weight.
 _PRODUCTS = frozenset(("Attention", "Conv", "ConvTranspose", "Gemm", "LSTM", "MatMul"))
@@ -70,31 +66,27 @@ def _interval(value: float | None, low: float | None, high: float | None) -> Int
     return None if value is None else Interval(value, low, high)
 
 
-def embedding_cosine(records: Records, record: Record) -> float | None:
-    """Return the mean cosine between the embeddings of a row and its baseline; None where one of them has none.
+def fidelity(record: Record) -> Mapping[str, Interval]:
+    """Return the figures of a row's fidelity to its baseline; empty where they were not computed."""
+    return record.outcomes.compare.values.fidelity if record.outcomes.compare else {}
 
-    If all embeddings rotate together, a rank correlation with gold scores hardly changes, but a search of an index of
-    old embeddings with new ones fails.
+
+def recovery(record: Record) -> Interval | None:
+    """Return the first metric of a row in % of its baseline's, above 100 where the row is better; None where it was not
+    compared, or it is not known which direction is better.
     """
-    baseline = record.configuration.baseline
-    if baseline is None or (embeddings := _embeddings(record)) is None:
+    score, comparison = record.outcomes.score, record.outcomes.compare
+    if score is None or comparison is None or comparison.values.ratio is None:
         return None
-    is_baseline = baseline == record.configuration.row
-    expected = embeddings if is_baseline else _embeddings(records.records[baseline])
-    if expected is None or expected.shape != embeddings.shape:
+    ratio, metric = comparison.values.ratio, next(iter(score.values.metrics))
+    higher = score.values.readings.get(metric, MetricInfo(None, None)).higher_is_better
+    if higher:
+        low, high = (None if bound is None else 100 * bound for bound in (ratio.low, ratio.high))
+        return Interval(100 * ratio.value, low, high)
+    if higher is None or not ratio.value:
         return None
-    from benchcard.tasks.feature_extraction import cosines
-
-    return float(cosines(embeddings, expected).mean())
-
-
-def _embeddings(record: Record) -> NDArray[np.float32] | None:
-    """Return the embeddings `(sentences, dimensions) float32` of a row's evaluation; None where it has none."""
-    outcome = record.outcomes.evaluate
-    if outcome is None:
-        return None
-    with np.load(outcome.folder / "predictions.npz", allow_pickle=False) as archive:
-        return archive["embedding"] if "embedding" in archive.files else None
+    low, high = (100 / bound if bound else None for bound in (ratio.high, ratio.low))
+    return Interval(100 / ratio.value, low, high)
 
 
 def number_rows(rows: Sequence[object]) -> str:

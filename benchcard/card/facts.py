@@ -32,7 +32,7 @@ Figures: TypeAlias = Mapping[str, Interval | None]
 
 @dataclass(frozen=True)
 class Metric:
-    """A quality metric.
+    """A quality metric, or another figure with a direction.
 
     Attributes:
         unit: Unit of its values; empty for a plain number.
@@ -172,6 +172,8 @@ class Facts:
     Attributes:
         fixed: Parameters with one value, in the order of the card.
         benchmarked: Parameters that vary, with their values, in the order of the columns.
+        comparisons: The `Row.figures` that compare a row with its baseline, in the order of their table. The first two
+            are also in the summary.
         shapes: Inputs that were timed, in the order of the tables.
         duration_s: Time spent on each configuration and shape.
         title: Heading of the section; empty for one made from task and data.
@@ -192,6 +194,7 @@ class Facts:
     fixed: Mapping[str, Plain] = field(default_factory=dict)
     benchmarked: Mapping[str, Sequence[Plain]] = field(default_factory=dict)
     metrics: tuple[Metric, ...] = ()
+    comparisons: tuple[Metric, ...] = ()
     shapes: tuple[Shape, ...] = ()
     duration_s: float | None = None
     rows: tuple[Row, ...] = ()

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -72,14 +72,16 @@ class _Count(int):
 
 
 class Rows:
-    """The rows that `write_rows` wrote, opened for reading. `context` also has `metric_args` of the spec."""
+    """The rows that `write_rows` wrote, opened for reading. `context` also has `metric_args` of the spec; `owners` has
+    the row of each item.
+    """
 
     def __init__(self, folder: Path) -> None:
         content = json.loads((folder / "references.json").read_text(encoding="utf-8"))
         description = msgspec.convert(content, _Description)
         self.references, self.context = description.references, description.context
         self.meanings, self.metric_defaults = description.meanings, description.metric_defaults
-        self._memos, self._owners, self._folder = description.memos, description.owners, folder
+        self.owners, self._memos, self._folder = description.owners, description.memos, folder
 
     def __len__(self) -> int:
         return len(self.references)
@@ -102,7 +104,7 @@ class Rows:
     def predictions(self, task: Task, kept: Sequence[Arrays]) -> list[object]:
         """Return the prediction of each row, from what was kept of the outputs of each item."""
         groups: list[list[Arrays]] = [[] for _ in self._memos]
-        for index, owner in enumerate(self._owners):
+        for index, owner in enumerate(self.owners):
             groups[owner].append({**kept[index], **self.items.beside(index)})
         return [task.prediction(group, memo, self.context) for group, memo in zip(groups, self._memos)]
 
@@ -142,6 +144,15 @@ def read_predictions(folder: Path) -> tuple[list[object], dict[str, np.ndarray]]
     if "predictions" in arrays:
         return arrays.pop("predictions").tolist(), arrays
     return json.loads((folder / "predictions.json").read_text(encoding="utf-8")), arrays
+
+
+def items_of(arrays: Mapping[str, np.ndarray], name: str) -> Sequence[np.ndarray]:
+    """Return what is kept of each item under a name, from the arrays of `read_predictions`."""
+    shapes = arrays.get(f"{name}.shapes")
+    if shapes is None:
+        return list(arrays[name])
+    parts = np.split(arrays[name], np.cumsum(shapes.prod(axis=1))[:-1])
+    return [part.reshape(shape) for part, shape in zip(parts, shapes)]
 
 
 def metric_inputs(rows: Rows, folder: Path) -> MetricInputs:

@@ -93,10 +93,30 @@ METRICS: Mapping[str, MetricInfo] = MappingProxyType(
 )
 """Direction and unit by the id of a metric, or by `metric.figure` where a metric returns several figures."""
 
+FIDELITY: Mapping[str, MetricInfo] = MappingProxyType(
+    {
+        "kl_mean": MetricInfo(False, "nats"),
+        "rms_difference": MetricInfo(False, "error"),
+        "cosine_mean": MetricInfo(True, "coefficient"),
+        "agreement": _SHARE,
+        "neighbor_overlap": _SHARE,
+        "cosine_p1": MetricInfo(True, "coefficient"),
+        **dict.fromkeys(("kl_median", "kl_p99", "kl_max"), MetricInfo(False, "nats")),
+        "lost": MetricInfo(False, "count"),
+        **dict.fromkeys(("gained", "swapped"), MetricInfo(None, "count")),
+    }
+)
+"""Direction and unit of the figures that compare a model's outputs with the baseline's, in the order of their columns.
+The first one that a task has is its leading figure, by which rows are ranked."""
+
+RECOVERY = "recovery"
+"""The first metric in % of the baseline's."""
+
 RESERVED_COLUMNS = frozenset(
     {"row", "samples", "failure", "not_compared", "same_model_as", "saturation_risk", "positive_class"}
     | {"total_time_in_seconds", "samples_per_second", "latency_in_seconds", "predictions_changed"}
-    | {"embedding_cosine", "similarity_fn_name", "activation_fn"}
+    | {"similarity_fn_name", "activation_fn"}
+    | {name + bound for name in (*FIDELITY, RECOVERY) for bound in ("", "_low", "_high")}
 )
 """The columns of `Results.quality` that are neither parameters nor metrics."""
 

@@ -19,7 +19,7 @@ from benchcard.analysis.gains import Gain, unfinished_rows
 from benchcard.analysis.public_names import public_message, public_name, public_parameter
 from benchcard.analysis.reasons import explain_search
 from benchcard.analysis.records import Records
-from benchcard.analysis.row_facts import COSINE, RowQuality, embedding_cosine, row_quality
+from benchcard.analysis.row_facts import RowQuality, fidelity, recovery, row_quality
 from benchcard.analysis.run_results import RunResults
 from benchcard.analysis.times import TimeFigures, row_times
 from benchcard.card.facts import Data, Facts, Figures, FrontMatter, Metric, Noise, Plain, Row, figure
@@ -28,6 +28,7 @@ from benchcard.card.frontmatter.hubterms import LICENSES
 from benchcard.card.frontmatter.merge import OWN_SOURCE
 from benchcard.card.layouts import reproduce
 from benchcard.card.layouts.full_tables import CHANGED, DETECTABLE, NODES, RATIO, SAMPLES, SIZE
+from benchcard.metrics.info import FIDELITY, RECOVERY, MetricInfo
 from benchcard.run.record import Record
 from benchcard.sources.resolve import Source
 from benchcard.spec.parameters import PARAMETERS, split_name
@@ -38,6 +39,25 @@ from benchcard.utils.values import MEMORY_PREFIX, Failure, Interval, Shape
 _IN_MEMORY = "data in memory"
 # The intervals of a run that is worth publishing are narrower than a twentieth of a latency.
 _MUCH_DRIFT = 0.05
+
+# Units of comparisons that a card shows; others are plain numbers.
+_UNITS_SHOWN = {"nats": "nats", "%": "%", "count": "count", "error": "error"}
+_DIVERGENCE = "Kullback-Leibler divergence of the model's probabilities from the baseline's"
+_DEFINITIONS = {
+    "kl_mean": f"the mean {_DIVERGENCE}",
+    "kl_median": f"the median {_DIVERGENCE}",
+    "kl_p99": f"the 99th percentile of the {_DIVERGENCE}",
+    "kl_max": f"the largest {_DIVERGENCE}",
+    "rms_difference": "the root of the mean squared difference from the baseline's numbers",
+    "cosine_mean": "the mean cosine of the model's embeddings and the baseline's",
+    "cosine_p1": "the first percentile of the cosines of the model's embeddings and the baseline's",
+    "neighbor_overlap": "the share of the ten nearest texts by the baseline that the model has among its ten",
+    "agreement": "the share of predictions that equal the baseline's",
+    "lost": "right predictions of the baseline that are wrong",
+    "gained": "wrong predictions of the baseline that are right",
+    "swapped": "wrong predictions of the baseline that are other wrong ones",
+    RECOVERY: "the first metric in % of the baseline's",
+}
 
 _Times: TypeAlias = Mapping[Shape, TimeFigures | Failure | None]
 """The times of a row by shape, or why there are none; None where the spec asks for no timing."""
@@ -53,7 +73,7 @@ def make_facts(results: RunResults, max_drop: float | None = None, section: str 
     times = [dict(row_times(records, record)) for record in records.records]
     choices = results.choices(max_drop)
     chosen = [choice.row for choice in choices]
-    unmeasured = unfinished_rows(records)
+    unmeasured, rows = unfinished_rows(records), _rows(results, times)
     facts = Facts(
         task=spec.task,
         backend=spec.get("backend"),
@@ -64,7 +84,8 @@ def make_facts(results: RunResults, max_drop: float | None = None, section: str 
         metrics=_metrics(results),
         shapes=_shapes(times),
         duration_s=None if "duration" in spec.grid else spec.get("duration"),
-        rows=_rows(results, times),
+        rows=rows,
+        comparisons=_comparisons(rows),
         front_matter=_front_matter(results),
         data=_data(results, next((row for row in chosen if row is not None), 0)),
         baseline=results.baseline,
@@ -201,6 +222,16 @@ def _metrics(results: RunResults) -> tuple[Metric, ...]:
     return tuple(metrics)
 
 
+def _comparisons(rows: Sequence[Row]) -> tuple[Metric, ...]:
+    """Return the figures that compare rows with their baseline, as far as any row has them; the leading one first."""
+    known = {**FIDELITY, RECOVERY: MetricInfo(True, "%")}
+    measured = [name for name in known if any(name in row.figures for row in rows)]
+    return tuple(
+        Metric(name, _UNITS_SHOWN.get(known[name].unit or "", ""), known[name].higher_is_better, _DEFINITIONS[name])
+        for name in measured
+    )
+
+
 def _shapes(times: Sequence[_Times]) -> tuple[Shape, ...]:
     """Return the shapes to time; first those that some row was timed at, since the summary shows the first one."""
     requested = dict.fromkeys(shape for row in times for shape, figures in row.items() if figures is not None)
@@ -263,10 +294,11 @@ def _figures(
     figures = {SIZE: figure(model[SIZE])}
     for name, quality in qualities.items():
         figures |= {f"{name}_difference": _finite(quality.difference), f"{name}_p_value": figure(quality.p_value)}
-    cosine = embedding_cosine(records, record) if record.outcomes.score else None
     compared = record.outcomes.compare
     changed = compared.values.predictions_changed if compared else None
-    figures |= {COSINE: figure(cosine), CHANGED: figure(changed), SAMPLES: figure(samples)}
+    figures |= {CHANGED: figure(changed), SAMPLES: figure(samples)}
+    figures |= {name: _finite(interval) for name, interval in fidelity(record).items()}
+    figures[RECOVERY] = _finite(recovery(record))
     if model[NODES[0]] is not None:
         figures |= {name: figure(model[name]) for name in NODES}
     return {name: interval for name, interval in figures.items() if interval is not None}

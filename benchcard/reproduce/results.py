@@ -79,13 +79,15 @@ class CardResults(PublishedCard):
     @cached_property
     def quality(self) -> pd.DataFrame:
         """One row per configuration: benchmarked parameters, each metric with its interval where there is one, the
-        figures of the original model, the row with the same model, and why figures are missing.
+        figures of the original model, those that compare the row with its baseline, the row with the same model, and
+        why figures are missing.
         """
         rows = []
         for parameters, row in self._rows():
             original = row.original or Measured()
             ending = {"same_model_as": row.same_model_as, "failure": row.failure and str(row.failure)}
-            rows.append({**parameters, **_cells(row.metrics, original.metrics), **ending})
+            compared = {metric.name: row.figures.get(metric.name) for metric in self.facts.comparisons}
+            rows.append({**parameters, **_cells(row.metrics, original.metrics), **_cells(compared, {}), **ending})
         return _frame(rows)
 
     @cached_property
@@ -141,11 +143,11 @@ def _with_published(facts: Facts, run: PublishedRun) -> Facts:
         times[key.row, Shape(key.batch_size, key.input_length)] = columns
     rows = []
     for index, (row, columns) in enumerate(zip(facts.rows, run.quality)):
-        metrics = _with_intervals(row.metrics, columns)
+        metrics, figures = _with_intervals(row.metrics, columns), _with_intervals(row.figures, columns)
         timed = {shape: _with_intervals(cells, times.get((index, shape), {})) for shape, cells in row.times.items()}
         same = columns.get("same_model_as")
         same_model_as = same if isinstance(same, int) else row.same_model_as
-        rows.append(replace(row, metrics=metrics, times=timed, same_model_as=same_model_as))
+        rows.append(replace(row, metrics=metrics, figures=figures, times=timed, same_model_as=same_model_as))
     environment = facts.environment or {**run.machine, "versions": run.versions}
     return replace(facts, rows=tuple(rows), environment=environment)
 

@@ -16,6 +16,7 @@ from benchcard.metrics.info import FigureUncertainty, MetricInfo
 from benchcard.steps.data import RowsOutcome
 from benchcard.steps.step import Count, Outcome, Positive, Progress, Request, local, need
 from benchcard.utils.text import did_you_mean, join_names
+from benchcard.utils.values import Interval
 
 if TYPE_CHECKING:
     from benchcard.evaluation.rows import Rows
@@ -103,10 +104,16 @@ class ScoreRequest(Request[ScoreOutcome]):
 
 @dataclass(frozen=True, kw_only=True)
 class CompareOutcome:
-    """The interval of each metric and its difference from the baseline's, and how many predictions differ from its."""
+    """The interval of each metric and its difference from the baseline's, and how many predictions differ from its.
+
+    `fidelity` has the figures of `metrics.info.FIDELITY` that the task has; `ratio` is the first metric over the
+    baseline's. Both are empty without a baseline.
+    """
 
     figures: Mapping[str, FigureUncertainty]
     predictions_changed: Count | None = None
+    fidelity: Mapping[str, Interval] = field(default_factory=dict)
+    ratio: Interval | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -215,14 +222,17 @@ def _positive_classes(figures: Mapping[str, Figure], rows: Rows) -> tuple[dict[s
 
 def compare(request: CompareRequest, target: Path, progress: Progress) -> CompareOutcome:
     """Compute the interval of each figure and, where there is a baseline, of its difference from the baseline's."""
+    from benchcard.evaluation.fidelity import compare_outputs
     from benchcard.evaluation.rows import Rows, metric_inputs
     from benchcard.metrics import uncertainty
     from benchcard.metrics.examples import examples_of
+    from benchcard.metrics.fidelity import figure_ratio
 
     rows = Rows(request.inputs.folder)
     inputs = metric_inputs(rows, request.predictions.folder)
     baseline_inputs = metric_inputs(rows, request.baseline.folder) if request.baseline else None
     figures: dict[str, FigureUncertainty] = {}
+    ratio = None
     for number, name in enumerate(request.metrics):
         script = request.scripts.get(name)
         model = examples_of(name, inputs, script)
@@ -231,9 +241,15 @@ def compare(request: CompareRequest, target: Path, progress: Progress) -> Compar
             test = None
             if figure in baseline:
                 test = uncertainty.paired_test(baseline[figure], examples, request.seed, models=request.models)
+                ratio = ratio if figures else figure_ratio(baseline[figure], examples, request.seed)
             figures[figure] = uncertainty.figure_uncertainty(uncertainty.interval(examples, request.seed), test)
         progress(number + 1, len(request.metrics))
-    changed = None
-    if baseline_inputs:
-        changed = uncertainty.count_changed(baseline_inputs.predictions, inputs.predictions)
-    return CompareOutcome(figures=figures, predictions_changed=changed)
+    if request.baseline is None or baseline_inputs is None:
+        return CompareOutcome(figures=figures)
+    folders = request.baseline.folder, request.predictions.folder
+    return CompareOutcome(
+        figures=figures,
+        predictions_changed=uncertainty.count_changed(baseline_inputs.predictions, inputs.predictions),
+        fidelity=compare_outputs(registry.task(request.task), rows, *folders, request.seed),
+        ratio=ratio,
+    )

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from benchcard.errors import ArtifactError
 from benchcard.spec.schema import Text, ValueType
-from benchcard.tasks import Prepared, Question, Row, Usage, data, text
+from benchcard.tasks import ComparedOutput, Prepared, Question, Row, Usage, data, text
 from benchcard.tasks.outputs import output
 from benchcard.tasks.pooling import Pooling, load_pooling
 from benchcard.utils.text import join_names
@@ -91,6 +91,10 @@ class FeatureExtraction:
         similarity = msgspec.convert(context, Pooling).similarity or "cosine"
         _, compute = _SIMILARITIES[similarity]
         return float(compute(first, second)[0])
+
+    def compared_output(self, context: Context) -> ComparedOutput:
+        """Return that models are compared by their embeddings."""
+        return ComparedOutput("embedding", "embedding")
 
     def inputs(self, model: Path, batch_size: int, input_length: int | None, seed: int) -> TimedInputs:
         """Return token ids `(batch, tokens) int64` of single texts, without padding, and the other inputs."""

@@ -14,7 +14,7 @@ import numpy as np
 from benchcard.errors import Mistake, SpecError
 from benchcard.export.images import image_mode, processed_shapes
 from benchcard.spec.schema import MappingOf, ValueType
-from benchcard.tasks import Prepared, Question, Row, Usage, data, labels
+from benchcard.tasks import ComparedOutput, Prepared, Question, Row, Usage, data, labels
 from benchcard.tasks.config import load_config
 from benchcard.tasks.outputs import output
 from benchcard.tasks.trust import trusted
@@ -85,6 +85,10 @@ class ImageClassification:
     def prediction(self, items: Sequence[Arrays], memo: object, context: Context) -> int:
         """Return the id of the most likely label."""
         return int(items[0]["scores"].argmax())
+
+    def compared_output(self, context: Context) -> ComparedOutput:
+        """Return that models are compared by their logits."""
+        return ComparedOutput("label", "scores")
 
     def inputs(self, model: Path, batch_size: int, input_length: int | None, seed: int) -> TimedInputs:
         """Return normal noise as `pixel_values` `(batch, channels, height, width) float32`, at the size that the

@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
 if TYPE_CHECKING:
     import datasets
@@ -132,6 +132,24 @@ class Usage:
     input_length: int | None = None
 
 
+@dataclass(frozen=True)
+class ComparedOutput:
+    """How what is kept of a model's outputs is compared with what is kept of the baseline's.
+
+    Attributes:
+        kind: What the outputs are: the logits of one `label`, or of `labels` that are predicted independently; an
+            `embedding`; a `number` or an `answer` as in SQuAD, which are compared as predictions.
+        kept: The name under which `Task.kept` keeps them; empty for predictions.
+        positions: The name of an array beside each item with the positions on the first axis that are compared, as the
+            first tokens of words; the prediction is then a list with one entry for each. Empty where there is no such
+            axis.
+    """
+
+    kind: Literal["label", "labels", "embedding", "number", "answer"]
+    kept: str = ""
+    positions: str = ""
+
+
 class Task(Protocol):
     """What a task has.
 
@@ -149,6 +167,9 @@ class Task(Protocol):
 
     A task may have a method `usage(arguments, names)`, which returns the `Usage` with these `task_args` of a model
     with labels of these names; without it, the draft of a spec leaves the lines on data to fill in.
+
+    A task may have a method `compared_output(context)`, which returns the `ComparedOutput` of its models, or None;
+    without it, results have no fidelity to the float model.
 
     A task whose name optimum's `TasksManager` does not know has an attribute `loads_as`: the name of a task that it
     knows, whose model class is loaded.

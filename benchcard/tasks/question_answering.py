@@ -13,7 +13,7 @@ import numpy as np
 
 from benchcard.errors import Mistake, SpecError
 from benchcard.spec.schema import Number, ValueType
-from benchcard.tasks import Prepared, Question, Row, Usage, data, text
+from benchcard.tasks import ComparedOutput, Prepared, Question, Row, Usage, data, text
 from benchcard.tasks.outputs import output
 
 if TYPE_CHECKING:
@@ -123,6 +123,10 @@ class QuestionAnswering:
         row = msgspec.convert(memo, _Memo)
         answer, probability = _answer(row.context, items, msgspec.convert(context, _Settings))
         return {"id": row.id, "prediction_text": answer, "no_answer_probability": probability}
+
+    def compared_output(self, context: Context) -> ComparedOutput:
+        """Return that models are compared by their answers."""
+        return ComparedOutput("answer")
 
     def inputs(self, model: Path, batch_size: int, input_length: int | None, seed: int) -> TimedInputs:
         """Return token ids `(batch, tokens) int64` of pairs of texts without padding, and the other inputs."""

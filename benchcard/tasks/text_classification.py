@@ -13,7 +13,7 @@ import msgspec
 
 from benchcard.errors import ArtifactError, Mistake, SpecError
 from benchcard.spec.schema import Boolean, MappingOf, Number, Text, ValueType
-from benchcard.tasks import Prepared, Question, Row, Usage, data, labels, text
+from benchcard.tasks import ComparedOutput, Prepared, Question, Row, Usage, data, labels, text
 from benchcard.tasks.outputs import output
 from benchcard.tasks.pooling import load_config
 from benchcard.utils.text import join_names
@@ -171,6 +171,13 @@ class TextClassification:
         if settings.problem == _MULTI_LABEL:
             return [int(score >= settings.least_score) for score in scores]
         return int(scores.argmax())
+
+    def compared_output(self, context: Context) -> ComparedOutput:
+        """Return that models are compared by their logits, or by the number that they predict."""
+        problem = msgspec.convert(context, _Context).problem
+        if problem == _REGRESSION:
+            return ComparedOutput("number")
+        return ComparedOutput("labels" if problem == _MULTI_LABEL else "label", "scores")
 
     def inputs(self, model: Path, batch_size: int, input_length: int | None, seed: int) -> TimedInputs:
         """Return token ids `(batch, tokens) int64` of single texts, without padding, and the other inputs."""

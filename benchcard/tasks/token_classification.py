@@ -18,7 +18,7 @@ import numpy as np
 
 from benchcard.errors import Mistake, SpecError
 from benchcard.spec.schema import MappingOf, ValueType
-from benchcard.tasks import Prepared, Question, Row, Usage, data, labels, text
+from benchcard.tasks import ComparedOutput, Prepared, Question, Row, Usage, data, labels, text
 from benchcard.tasks.outputs import output
 from benchcard.utils.text import quote_names
 
@@ -113,6 +113,10 @@ class TokenClassification:
             return []
         names = msgspec.convert(context["labels"], list[str])
         return [names[label] for label in items[0]["scores"][items[0]["starts"]].argmax(axis=-1)]
+
+    def compared_output(self, context: Context) -> ComparedOutput:
+        """Return that models are compared by the logits of each scored word."""
+        return ComparedOutput("label", "scores", "starts")
 
     def inputs(self, model: Path, batch_size: int, input_length: int | None, seed: int) -> TimedInputs:
         """Return token ids `(batch, tokens) int64` without padding, and the other inputs."""

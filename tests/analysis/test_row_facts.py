@@ -1,42 +1,45 @@
-"""The cosine between a row's embeddings and its baseline's."""
+"""Facts about one row: its fidelity and its recovery."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from types import SimpleNamespace
 
-import numpy as np
 import pytest
 
-from benchcard.analysis.row_facts import embedding_cosine
+from benchcard.analysis.row_facts import fidelity, recovery
+from benchcard.metrics.info import MetricInfo
 from benchcard.run.record import Outcomes
-from benchcard.steps.evaluate import EvaluateOutcome
+from benchcard.steps.evaluate import CompareOutcome, CompareRequest, ScoreOutcome
 from benchcard.steps.step import Outcome
+from benchcard.utils.values import Interval
 
 
-def record(folder: Path, row: int, baseline: int | None, **kept: np.ndarray) -> SimpleNamespace:
-    """Return a row whose evaluation stored these arrays."""
-    (folder / str(row)).mkdir()
-    np.savez(folder / str(row) / "predictions.npz", **kept)
-    evaluated = Outcome("evaluate", str(row), folder / str(row), EvaluateOutcome(elapsed_ns=1))
-    outcomes = Outcomes(evaluate=evaluated)
-    return SimpleNamespace(configuration=SimpleNamespace(row=row, baseline=baseline), outcomes=outcomes)
+def row_of(ratio, higher_is_better):
+    """Return a row with this ratio of its first metric to the baseline's."""
+    score = ScoreOutcome(metrics={"m": 0.5}, readings={"m": MetricInfo(higher_is_better, None)})
+    outcomes = Outcomes(
+        score=Outcome("score", "0", Path(), score),
+        compare=Outcome("compare", "0", Path(), CompareOutcome(figures={}, ratio=ratio)),
+    )
+    return SimpleNamespace(outcomes=outcomes)
 
 
-def test_the_mean_over_all_sentences_of_each_with_itself(tmp_path):
-    """The mean cosine is over sentences, for embeddings of any length; it is 1 for the baseline, and None for rows
-    without embeddings, evaluation or baseline.
-    """
-    float32 = np.array([[1, 0], [0, 2], [3, 3]], dtype=np.float32)
-    turned = np.array([[5, 0], [1, 0], [-1, -1]], dtype=np.float32)
-    rows = [
-        record(tmp_path, 0, 0, embedding=float32),
-        record(tmp_path, 1, 0, embedding=turned),
-        record(tmp_path, 2, 0, scores=float32),
-        record(tmp_path, 3, None, embedding=float32),
-    ]
-    rows.append(SimpleNamespace(configuration=SimpleNamespace(row=4, baseline=0), outcomes=Outcomes()))
-    records = SimpleNamespace(records=rows)
-    found = [embedding_cosine(records, row) for row in rows]
-    assert found[:2] == [pytest.approx(1.0), pytest.approx((1 + 0 - 1) / 3)]
-    assert found[2:] == [None, None, None]
+def test_recovery_is_above_100_where_the_row_is_better():
+    """An error that is halved is a recovery of 200 %; bounds change places. Without a direction there is none."""
+    ratio = Interval(0.5, 0.4, 0.8)
+    assert recovery(row_of(ratio, True)) == Interval(50.0, 40.0, 80.0)
+    assert recovery(row_of(ratio, False)) == Interval(200.0, 125.0, 250.0)
+    assert recovery(row_of(ratio, None)) is None
+    assert recovery(row_of(Interval(0.5), False)) == Interval(200.0)
+    assert recovery(row_of(Interval(0.0), True)) == Interval(0.0)
+    assert recovery(row_of(Interval(0.0), False)) is None
+
+
+@pytest.mark.parametrize("outcomes", [Outcomes(), row_of(None, True).outcomes])
+def test_rows_that_were_not_compared_have_none(outcomes):
+    """A row without a comparison, and one of a run of an earlier version, has neither fidelity nor recovery."""
+    row = SimpleNamespace(outcomes=outcomes)
+    assert recovery(row) is None
+    assert fidelity(row) == {}
+    assert CompareRequest.read_values({"figures": {}}) == CompareOutcome(figures={})

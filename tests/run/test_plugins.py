@@ -233,7 +233,8 @@ def test_figures_do_not_write_over_others(figures):
     quality = figures("framed")
     assert "the metric `framed` gives a figure `framework`" in quality["failure"][0]
     assert quality["framework"][0] == "pytorch"
-    known = {*quality, "embedding_cosine", "positive_class", "similarity_fn_name", "activation_fn"} - {"framework"}
+    closeness = {name + bound for name in (*info.FIDELITY, info.RECOVERY) for bound in ("", "_low", "_high")}
+    known = {*quality, *closeness, "positive_class", "similarity_fn_name", "activation_fn"} - {"framework"}
     assert known == info.RESERVED_COLUMNS
 
 

@@ -7,9 +7,9 @@ from collections.abc import Mapping
 import pandas as pd
 
 from benchcard.analysis import row_facts
-from benchcard.analysis.frames.columns import frame_of, parameter_columns, parameter_names
+from benchcard.analysis.frames.columns import frame_of, interval_columns, parameter_columns, parameter_names
 from benchcard.analysis.records import Records
-from benchcard.metrics.info import FIGURE_SUFFIXES
+from benchcard.metrics.info import FIDELITY, FIGURE_SUFFIXES, RECOVERY
 from benchcard.run.record import Record
 
 PASS_METRICS = ("total_time_in_seconds", "samples_per_second", "latency_in_seconds")
@@ -26,6 +26,10 @@ def quality_frame(records: Records) -> pd.DataFrame:
     another prediction than the baseline's; `not_compared` says why there is no comparison. Where there is a
     `saturation_risk`, the figures may be better on another processor. `positive_class` is the label of metrics such as
     a binary F1; without such a metric there is no such column.
+
+    How close a row is to its baseline on the same examples is said by `recovery`, the first metric in % of the
+    baseline's, and by the figures of `benchcard.metrics.info.FIDELITY` that the task has, which compare outputs: see
+    docs/choosing.md.
 
     Where the model decides what is scored, a column says so: `similarity` of embeddings; `activation` of the one output
     of a model.
@@ -49,8 +53,7 @@ def _columns(records: Records, record: Record) -> dict[str, object]:
             uncertainty = comparison.values.figures.get(name) if comparison else None
             row |= {name: value, **{f"{name}_{part}": getattr(uncertainty, part, None) for part in FIGURE_SUFFIXES}}
         row |= _positive_class(score.values.positive_classes)
-        cosine = row_facts.embedding_cosine(records, record)
-        row |= {row_facts.COSINE: cosine} if cosine is not None else {}
+        row |= _closeness(record)
     if evaluated and prepared and evaluated.values.items:
         samples = prepared.values.samples
         row["samples"] = samples
@@ -65,6 +68,17 @@ def _columns(records: Records, record: Record) -> dict[str, object]:
         "same_model_as": row_facts.same_model_as(records, record),
         "failure": str(failure) if failure else None,
     }
+
+
+def _closeness(record: Record) -> dict[str, float | None]:
+    """Return the figures of a row's closeness to its baseline by column; counts have no interval."""
+    fidelity, row = row_facts.fidelity(record), interval_columns(RECOVERY, row_facts.recovery(record))
+    row = {} if row[RECOVERY] is None else row
+    for name, info in FIDELITY.items():
+        if name in fidelity:
+            columns = interval_columns(name, fidelity[name])
+            row |= {name: columns[name]} if info.unit == "count" else columns
+    return row
 
 
 def _positive_class(classes: Mapping[str, str]) -> dict[str, str]:

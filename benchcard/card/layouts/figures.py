@@ -54,10 +54,22 @@ def column_decimals(figures: Iterable[Interval | None], rule: DecimalsRule = thr
     return decimals
 
 
-def format_figure(figure: Interval, decimals: int) -> str:
-    """Return a figure and, if these decimals show any width, its interval: `0.977 [0.956, 0.990]`."""
-    text = format_number(figure.value, decimals)
-    bounds = [format_number(bound, decimals) for bound in (figure.low, figure.high) if bound is not None]
+def significant(value: float) -> str:
+    """Return a number with three significant digits, as `5.41e-7`, for figures that differ by powers of ten."""
+    text = f"{value:.3g}"
+    return re.sub(r"e([-+])0*(\d+)", lambda match: f"e{match[1].strip('+')}{match[2]}", text)
+
+
+def format_figure(figure: Interval, decimals: int | None) -> str:
+    """Return a figure and, if these decimals show any width, its interval: `0.977 [0.956, 0.990]`. Without a number of
+    decimals each has three significant digits.
+    """
+
+    def write(value: float) -> str:
+        return significant(value) if decimals is None else format_number(value, decimals)
+
+    text = write(figure.value)
+    bounds = [write(bound) for bound in (figure.low, figure.high) if bound is not None]
     return text if {*bounds} <= {text} else f"{text} [{', '.join(bounds)}]"
 
 

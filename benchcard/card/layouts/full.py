@@ -24,6 +24,7 @@ DATA_TITLE = "Testing data:"
 METRICS_TITLE = "Metrics:"
 SETTINGS_TITLE = "Measurement:"
 QUALITY_TITLE = "#### Non-time metrics"
+COMPARISON_TITLE = "#### Against the baseline"
 ENVIRONMENT_TITLE = "### Environment"
 MACHINE_TITLE = "Machine:"
 RUN_TITLE = "Run:"
@@ -243,7 +244,7 @@ def _metrics(facts: Facts) -> str:
     """Return the definitions and directions of the metrics; an empty string where none is known."""
     directions = {None: "", True: HIGHER, False: LOWER}
     lines = []
-    for metric in facts.metrics:
+    for metric in (*facts.metrics, *facts.comparisons):
         parts = [_one_line(metric.definition), directions[metric.higher_is_better]]
         if any(parts):
             lines.append(f"* **{escape(metric.name)}**: {'; '.join(filter(None, parts))}")
@@ -253,6 +254,9 @@ def _metrics(facts: Facts) -> str:
 def _evaluation(facts: Facts) -> list[str]:
     every = pluralize(len(facts.rows), "configuration")
     parts = [_fold(f"Quality of {every}", QUALITY_TITLE, full_tables.quality(facts))]
+    if facts.comparisons:
+        table = full_tables.comparisons(facts)
+        parts.append(_fold(f"Fidelity of {every} to the baseline", COMPARISON_TITLE, table))
     if facts.shapes:
         times = []
         if facts.duration_s is not None:

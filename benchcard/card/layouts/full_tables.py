@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from math import inf
 from typing import TypeAlias
 
-from benchcard.card.facts import LATENCY_MEAN, THROUGHPUT, Facts, Plain, Row
+from benchcard.card.facts import LATENCY_MEAN, THROUGHPUT, Facts, Metric, Plain, Row
 from benchcard.card.layouts import figures
 from benchcard.card.layouts.figures import DecimalsRule
 from benchcard.card.markdown.inline import code_span, escape, escape_prose, write_value
@@ -20,7 +20,6 @@ IN_8_BITS = "nodes_in_8_bits"
 NODES = ("nodes_quantized", IN_8_BITS)
 SAMPLES = "samples"
 COUNTS = (CHANGED, *NODES, SAMPLES)
-COSINE = "embedding_cosine"
 P_VALUE = "_p_value"
 RATIO = "ratio"
 DETECTABLE = "detectable"
@@ -43,6 +42,9 @@ _FIGURE_ENDINGS = {
     P_VALUE: " p-value",
     "_detectable_difference": " detectable difference",
 }
+
+# The decimals of figures that compare rows with the baseline, by unit; others have three significant digits each.
+_DECIMALS = {"": 4, "count": 0, "%": 1, "bits": 2}
 
 _Column: TypeAlias = tuple[Column, list[str]]
 """A column, and its cells for all rows of the card."""
@@ -107,7 +109,7 @@ def summary_rows(facts: Facts) -> list[int]:
 def summary(facts: Facts) -> str:
     """Return the table of the summary rows at the first shape; recommended rows are bold.
 
-    Further metrics are last, so that a page cuts off none of the other columns.
+    How close rows are to the baseline and further metrics are last, so that a page cuts off none of the other columns.
     """
     metrics = _metric_columns(facts)
     header, names = _configurations(facts)
@@ -115,7 +117,7 @@ def summary(facts: Facts) -> str:
     columns = [(header, names), *metrics[:1]]
     if facts.shapes:
         columns += [_time_column(facts, facts.shapes[0], key) for key in (LATENCY_MEAN, RATIO)]
-    columns += [*_size_columns(facts), *metrics[1:]]
+    columns += [*_size_columns(facts), *_comparison_columns(facts)[:2], *metrics[1:]]
     rows = summary_rows(facts)
     lines = _lines(columns, rows)
     for index, line in zip(rows, lines):
@@ -129,8 +131,9 @@ def quality(facts: Facts) -> str:
     columns = [(Column("role"), _roles(facts)), *_metric_columns(facts)]
     headers = figure_headers(metric.name for metric in facts.metrics)
     names = dict.fromkeys(name for row in facts.rows for name, figure in row.figures.items() if figure is not None)
+    elsewhere = {comparison.name for comparison in facts.comparisons} | ({SIZE} if facts.shapes else set())
     for name in names:
-        if name != SIZE or not facts.shapes:
+        if name not in elsewhere:
             cells = figure_cells(facts, name)
             if name.endswith(P_VALUE):
                 cells = [cell.replace("0.0000", figures.BELOW_RESOLUTION) for cell in cells]
@@ -138,6 +141,12 @@ def quality(facts: Facts) -> str:
     for name in facts.benchmarked:
         columns.append((Column(code_span(name)), [code_span(write_value(row.parameters[name])) for row in facts.rows]))
     return render_table(_headers(columns), _lines(columns, range(len(facts.rows))))
+
+
+def comparisons(facts: Facts) -> str:
+    """Return the table of all rows with the figures that compare them with their baseline; empty where none exist."""
+    columns = [_configurations(facts), *_comparison_columns(facts)]
+    return render_table(_headers(columns), _lines(columns, range(len(facts.rows)))) if facts.comparisons else ""
 
 
 def time(facts: Facts, shape: Shape) -> str:
@@ -195,7 +204,7 @@ def failures(facts: Facts) -> str:
 def figure_headers(metrics: Iterable[str]) -> dict[str, str]:
     """Return the headers of figures: `accuracy against the baseline` for `accuracy_difference`."""
     of_metrics = {metric + ending: metric + suffix for metric in metrics for ending, suffix in _FIGURE_ENDINGS.items()}
-    return {SIZE: SIZE_COLUMN, **{name: name for name in (*COUNTS, COSINE)}, **of_metrics}
+    return {SIZE: SIZE_COLUMN, **{name: name for name in COUNTS}, **of_metrics}
 
 
 def metric_cells(facts: Facts, name: str) -> list[str]:
@@ -219,8 +228,7 @@ def decimals_rule(name: str) -> DecimalsRule:
         return lambda values: 0
     if name == RATIO:
         return lambda values: 2
-    # In an index of old embeddings a cosine of 0.9996 makes a difference that 1.000 would hide.
-    if name == COSINE or name.endswith(P_VALUE):
+    if name.endswith(P_VALUE):
         return lambda values: 4
     return figures.quality_decimals if name.endswith("_difference") else figures.three_digits
 
@@ -252,9 +260,21 @@ def _metric_columns(facts: Facts) -> list[_Column]:
     for metric in facts.metrics:
         cells = metric_cells(facts, metric.name)
         marked = [f"{cell} {figures.AT_RISK}" if row.saturation_risk else cell for row, cell in zip(facts.rows, cells)]
-        header = f"{metric.name} ({metric.unit})" if metric.unit else metric.name
-        columns.append(_figure_column(escape(header), marked))
+        columns.append(_figure_column(_header_of(metric), marked))
     return columns
+
+
+def _comparison_columns(facts: Facts) -> list[_Column]:
+    columns = []
+    for figure in facts.comparisons:
+        decimals = _DECIMALS.get(figure.unit)
+        cells = _written(facts, [row.figures.get(figure.name) for row in facts.rows], decimals)
+        columns.append(_figure_column(_header_of(figure), cells))
+    return columns
+
+
+def _header_of(metric: Metric) -> str:
+    return escape(f"{metric.name} ({metric.unit})" if metric.unit else metric.name)
 
 
 def _time_column(facts: Facts, shape: Shape, key: str) -> _Column:
@@ -278,7 +298,10 @@ def _number(number: int | None) -> str:
 
 
 def _cells(facts: Facts, column: Sequence[Interval | None], rule: DecimalsRule) -> list[str]:
-    decimals = figures.column_decimals(column, rule)
+    return _written(facts, column, figures.column_decimals(column, rule))
+
+
+def _written(facts: Facts, column: Sequence[Interval | None], decimals: int | None) -> list[str]:
     absent = [figures.MISSING if row.failure is None else figures.FAILED for row in facts.rows]
     return [word if figure is None else figures.format_figure(figure, decimals) for figure, word in zip(column, absent)]
 

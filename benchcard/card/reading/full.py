@@ -27,6 +27,8 @@ _UNIT = re.compile(r"(.*) \(([^()]*)\)")
 _TIME_KEYS = {**{header: key for key, header in full_tables.TIME_COLUMNS.items()}, full_tables.SIZE_COLUMN: SIZE}
 # The title of the notes in cards of benchcard 0.1 and before.
 _OLD_NOTES_TITLE = "Of this run:"
+# The name of a figure in cards of benchcard 0.1 and before, and the present one.
+_OLD_COSINE, _COSINE = "embedding_cosine", "cosine_mean"
 # How a card writes a disturbance by other processes.
 _OTHERS = "others used the processors"
 
@@ -35,7 +37,14 @@ def read_full_card(lines: list[str]) -> Facts:
     """Return the facts of a full card, without its front matter."""
     facts = labels.read_labels(lines)
     tables = labels.find_tables_below(lines, full.QUALITY_TITLE)
-    metrics, rows, roles = _quality(tables[0], list(facts.benchmarked), _definitions(lines))
+    definitions = _definitions(lines)
+    metrics, rows, roles = _quality(tables[0], list(facts.benchmarked), definitions)
+    comparisons: tuple[Metric, ...] = ()
+    if full.COMPARISON_TITLE in lines:
+        table = labels.find_tables_below(lines, full.COMPARISON_TITLE)[0]
+        comparisons, rows = _comparisons(rows, table, definitions)
+    elif any(_OLD_COSINE in row.figures for row in rows):
+        comparisons, rows = (Metric(_COSINE, "", True),), [_with_cosine(row) for row in rows]
     shapes = []
     for table in tables:
         if shape := labels.find_shape(lines, table):
@@ -53,6 +62,7 @@ def read_full_card(lines: list[str]) -> Facts:
     facts = replace(
         facts,
         metrics=metrics,
+        comparisons=comparisons,
         shapes=tuple(shapes),
         rows=tuple(rows),
         data=_data(lines),
@@ -125,15 +135,15 @@ def _quality(
         raise CardError("the quality table must begin with row and role and end with the benchmarked parameters")
     metrics: dict[str, Metric] = {}
     keys: list[str] = []
-    figure_names = {text: name for name, text in full_tables.figure_headers([]).items()}
+    figure_names = {text: name for name, text in full_tables.figure_headers([]).items()} | {_OLD_COSINE: _OLD_COSINE}
     for header in map(unescape, headers[2:end]):
         key = figure_names.get(header)
         if key is None:
-            match = None if header in definitions else _UNIT.fullmatch(header)
-            key, unit = match.groups() if match else (header, "")
+            metric = _metric(header, definitions)
+            key = metric.name
             if key in metrics:
                 raise CardError(f"the quality table has two columns {key!r}")
-            metrics[key] = replace(definitions.get(key, Metric(key)), unit=unit)
+            metrics[key] = metric
             figure_names |= {text: name for name, text in full_tables.figure_headers([key]).items()}
         keys.append(key)
     rows = []
@@ -148,6 +158,31 @@ def _quality(
             )
         )
     return tuple(metrics.values()), rows, [cells[1].split(", ") for cells in table.rows]
+
+
+def _metric(header: str, definitions: dict[str, Metric]) -> Metric:
+    """Return the metric of a column, with the unit that its header has behind the name."""
+    match = None if header in definitions else _UNIT.fullmatch(header)
+    name, unit = match.groups() if match else (header, "")
+    return replace(definitions.get(name, Metric(name)), unit=unit)
+
+
+def _comparisons(rows: list[Row], table: Table, definitions: dict[str, Metric]) -> tuple[tuple[Metric, ...], list[Row]]:
+    """Return the figures of the table that compares rows with their baseline, and the rows with them."""
+    comparisons = tuple(_metric(unescape(header), definitions) for header in table.headers[2:])
+    if len(table.rows) != len(rows):
+        raise CardError(f"the table below {full.COMPARISON_TITLE!r} has {len(table.rows)} rows, expected {len(rows)}")
+    names = [comparison.name for comparison in comparisons]
+    return comparisons, [
+        replace(row, figures={**row.figures, **_figures(index, zip(names, cells[2:]))})
+        for index, (row, cells) in enumerate(zip(rows, table.rows))
+    ]
+
+
+def _with_cosine(row: Row) -> Row:
+    """Return a row of an older card with the figure by its present name."""
+    figures = {_COSINE if name == _OLD_COSINE else name: figure for name, figure in row.figures.items()}
+    return replace(row, figures=figures)
 
 
 def _with_times(rows: list[Row], roles: list[list[str]], shape: Shape, table: Table) -> list[Row]:

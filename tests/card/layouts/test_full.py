@@ -236,13 +236,73 @@ def test_the_summary_is_short_and_its_recommended_row_bold():
     assert bold[0].startswith("| **29** |")
 
 
-def test_how_alike_embeddings_are_is_told_to_four_digits():
-    """Embedding models have a column for the cosine with four decimals, which is read back; others have none."""
+COMPARISONS = (
+    Metric("kl_mean", "nats", False, "the mean divergence"),
+    Metric("agreement", "", True),
+    Metric("kl_max", "nats", False),
+    Metric("lost", "count", False),
+    Metric("recovery", "%", True),
+)
+
+
+def compared() -> Facts:
+    """Return a small card whose rows differ from the baseline by powers of ten."""
+    rows = list(sample().rows)
+    for index, mean in ((1, 1.234e-9), (2, 5.4e-5), (3, 0.0123)):
+        figures_of_row = {
+            "kl_mean": figure(mean, 0.9 * mean, 1.25 * mean),
+            "agreement": figure(0.9967, 0.98, 1.0),
+            "kl_max": figure(40 * mean),
+            "lost": figure(index),
+            "recovery": figure(99.66, 98.1, 100.4),
+        }
+        rows[index] = replace(rows[index], figures={**rows[index].figures, **figures_of_row})
+    return sample(rows=tuple(rows), comparisons=COMPARISONS)
+
+
+def test_fidelity_has_a_table_of_its_own():
+    """All comparisons are in a table with digits that tell rows apart by powers of ten; the first two are in the
+    summary, and their directions are said with those of the metrics.
+    """
+    text = full.body(compared())
+    summary, *_, details = [table for table in tables_in(text) if "kl_mean (nats)" in table[0]]
+    assert [header for header in summary[0] if header in ("kl_mean (nats)", "agreement", "kl_max (nats)")] == [
+        "kl_mean (nats)",
+        "agreement",
+    ]
+    assert details[0][2:] == ["kl_mean (nats)", "agreement", "kl_max (nats)", "lost (count)", "recovery (%)"]
+    assert details[2][2].replace("\xa0", " ") == "1.23e-9 [1.11e-9, 1.54e-9]"
+    assert details[4][2:4] == ["0.0123 [0.0111,\xa00.0154]", "0.9967 [0.9800,\xa01.0000]"]
+    assert details[4][4:] == ["0.492", "3", "99.7 [98.1,\xa0100.4]"]
+    assert details[1][2:] == ["n/a"] * 5
+    assert "* **kl_mean**: the mean divergence; lower is better" in text
+    assert full.COMPARISON_TITLE not in full.body(sample())
+
+
+def test_fidelity_is_read_back():
+    """The figures and their directions are read with the digits of the card, and give the same card again."""
+    text = full.body(compared())
+    found = read_card(text)
+    assert [(each.name, each.unit, each.higher_is_better) for each in found.comparisons] == [
+        (each.name, each.unit, each.higher_is_better) for each in COMPARISONS
+    ]
+    assert found.rows[1].figures["kl_mean"] == Interval(1.23e-9, 1.11e-9, 1.54e-9)
+    assert found.rows[3].figures["lost"] == Interval(3.0)
+    assert "kl_mean" not in found.rows[0].figures
+    assert full.body(found) == text
+    start = text.index(full.COMPARISON_TITLE)
+    damaged = text[:start] + re.sub(r"\n\|   4 \|.*", "", text[start:], count=1)
+    with pytest.raises(CardError, match="has 4 rows, expected 5"):
+        read_card(damaged)
+
+
+def test_the_cosine_of_older_cards_is_read_by_its_present_name():
+    """`embedding_cosine` of cards of benchcard 0.1 and before is `cosine_mean`."""
     rows = [replace(row, figures={**row.figures, "embedding_cosine": figure(0.99961)}) for row in sample().rows]
-    text = full.body(sample(rows=tuple(rows)))
-    assert [row[3] for row in tables_in(text)[1]] == ["embedding_cosine", *["0.9996"] * 5]
-    assert read_card(text).rows[1].figures["embedding_cosine"] == Interval(0.9996)
-    assert "embedding_cosine" not in full.body(sample())
+    found = read_card(full.body(sample(rows=tuple(rows))))
+    assert found.rows[1].figures["cosine_mean"].value == pytest.approx(0.9996, abs=1e-3)
+    assert "embedding_cosine" not in found.rows[1].figures
+    assert [each.name for each in found.comparisons] == ["cosine_mean"]
 
 
 def test_a_probability_next_to_nothing_is_not_called_zero():

@@ -76,10 +76,11 @@ class Results(RunResults):
             BenchcardError: `max_drop` is not a finite number of at least 0.
         """
         from benchcard.card import Card
+        from benchcard.publishing import file_table
         from benchcard.publishing.facts import default_slug, make_facts
 
-        name = slug or default_slug(self)
-        return Card.from_facts(make_facts(self, max_drop, name), layout=layout, slug=name)
+        name, files = slug or default_slug(self), file_table.section(self, max_drop=max_drop)
+        return Card.from_facts(make_facts(self, max_drop, name), layout=layout, slug=name, usage=files)
 
     def push_to_hub(
         self,

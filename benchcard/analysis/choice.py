@@ -11,12 +11,13 @@ from __future__ import annotations
 
 import html
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from benchcard.analysis.gains import Gain, Gains, mean_ratio
 from benchcard.analysis.metric_info import unknown_direction
 from benchcard.analysis.row_facts import RowQuality, number_rows
 from benchcard.measure.significance import holm
+from benchcard.metrics.info import FIDELITY, leading_figure
 from benchcard.utils.text import DisplayText, pluralize
 from benchcard.utils.values import Interval
 
@@ -48,6 +49,7 @@ class Choice:
         baseline: The row that it was compared with; None where there is none.
         objective: `latency`, `memory` or `size`.
         max_drop: How much worse than the baseline's the metric may be.
+        fidelity: The limits of figures of fidelity.
         gain: The baseline's latency, memory or size over this row's, with the interval that holds for all rows at once;
             None where the baseline is kept, or there is none.
         difference: The metric minus the baseline's, with its 95 % interval; None where it was not compared.
@@ -62,6 +64,7 @@ class Choice:
     objective: str = "latency"
     metric: str | None = None
     max_drop: float | None = None
+    fidelity: Mapping[str, float] = field(default_factory=dict)
     gain: Interval | None = None
     difference: Interval | None = None
     alternatives: tuple[Alternative, ...] = ()
@@ -98,7 +101,9 @@ class Chooser:
 
     A row is good enough if its metric is within `max_drop` of the baseline's, in the unit of the metric. It must be
     detectably better at every shape at which the baseline was timed. Rows are ordered by the geometric mean of their
-    ratios; of equal ones the first is chosen. If no row qualifies, the baseline is chosen. Without a baseline, the row
+    ratios; of equal ones the first is chosen. Where others are not detectably slower or worse than it, the one whose
+    outputs are detectably closest to the baseline's is chosen among them. `limits` of figures of fidelity exclude rows
+    whose interval exceeds them. If no row qualifies, the baseline is chosen. Without a baseline, the row
     of best quality is chosen, and among equal ones the one that costs least.
 
     If `higher_is_better` is None, the better direction is not known: no row may differ from the baseline by more than
@@ -112,6 +117,7 @@ class Chooser:
     metric: str | None
     max_drop: float
     higher_is_better: bool | None = True
+    limits: Mapping[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self._sign = SIGNS[self.higher_is_better]
@@ -160,7 +166,7 @@ class Chooser:
         )
         parameters = {} if row is None else self.rows[row].parameters
         choice = Choice(row, self.baseline, parameters, reason, self.gains.objective, self.metric, self.max_drop)
-        return replace(choice, alternatives=alternatives)
+        return replace(choice, fidelity=self.limits, alternatives=alternatives)
 
     def _choose_by_quality(self) -> Choice:
         values, costs, metric = self._values, self.gains.costs, self.metric
@@ -196,6 +202,8 @@ class Chooser:
                 continue
             if self._loss(value - reference) > self.max_drop + _ROUNDING:
                 self._reasons[row] = f"{self.metric} {value:.3f} is not {self._bound(reference)}"
+            elif excess := self._excess(row):
+                self._reasons[row] = excess
             elif not gains:
                 self._reasons[row] = f"the {objective} is not known"
             elif unsure:
@@ -204,18 +212,68 @@ class Chooser:
                 ratios[row] = mean_ratio(gains)
         if not ratios:
             return replace(self._choice(baseline, self._why_baseline(reference)), method=f"{method}.")
-        chosen = max(ratios, key=lambda row: (ratios[row].value, -row))
+        fastest = max(ratios, key=lambda row: (ratios[row].value, -row))
         for row, ratio in ratios.items():
             less = f"{_describe_ratio(ratio, objective)}: a smaller gain"
-            self._reasons[row] = "the same gain" if ratio == ratios[chosen] else less
+            self._reasons[row] = "the same gain" if ratio == ratios[fastest] else less
+        chosen = self._closest(fastest, ratios)
         entry, shapes = self._candidates[chosen], len(self.gains.by_row[chosen])
         mean = f", on average over {shapes} shapes" if shapes > 1 else ""
         reason = (
             f"{_describe_ratio(ratios[chosen], objective)}{mean}, with {self.metric} {self._values[chosen]:.3f} "
             f"(baseline {reference:.3f}){self._describe_difference(entry.difference, p_values.get(entry.model))}"
         )
+        if chosen != fastest:
+            reason += f"; closer to the baseline than row {fastest}, which is not detectably better otherwise"
         choice = self._choice(chosen, reason)
         return replace(choice, gain=ratios[chosen], difference=entry.difference, method=f"{method}.")
+
+    def _excess(self, row: int) -> str:
+        """Return in words which limit of fidelity a row may exceed; empty where it exceeds none."""
+        for name, limit in self.limits.items():
+            figure = self._candidates[row].fidelity.get(name)
+            if figure is None:
+                return f"no {name}, for which there is a limit"
+            is_floor = FIDELITY[name].higher_is_better
+            value, bound = figure.value, figure.low if is_floor else figure.high
+            worst = value if bound is None else bound
+            if worst < limit if is_floor else worst > limit:
+                beyond = value < limit if is_floor else value > limit
+                verb, side = "is" if beyond else "may be", "below" if is_floor else "above"
+                return f"{name} {_format_figure(figure)} {verb} {side} {limit:g}"
+        return ""
+
+    def _closest(self, fastest: int, ratios: Mapping[int, Interval]) -> int:
+        """Return the row whose outputs are closest to the baseline's, among those that gain as much as the fastest and
+        are as good, as far as can be detected; the fastest where none is detectably closer.
+        """
+        chosen = fastest
+        name, reference = leading_figure(self._candidates[fastest].fidelity)
+        for row in sorted(ratios):
+            figure = self._candidates[row].fidelity.get(name)
+            if figure is None or reference is None or not self._is_as_good(row, fastest):
+                continue
+            if not self.gains.is_same(row, fastest) or not _is_closer(name, figure, reference):
+                continue
+            best = self._candidates[chosen].fidelity[name]
+            if chosen == fastest or (figure.value > best.value) == FIDELITY[name].higher_is_better:
+                chosen = row
+        if chosen != fastest and reference is not None:
+            gain = _describe_ratio(ratios[fastest], self.gains.objective)
+            figures = (_format_figure(each) for each in (reference, self._candidates[chosen].fidelity[name]))
+            farther = f"farther from the baseline: {name} {' instead of '.join(figures)}"
+            self._reasons[fastest] = f"{gain}: not detectably better than row {chosen}, and {farther}"
+        return chosen
+
+    def _is_as_good(self, row: int, other: int) -> bool:
+        """Return whether the metric of a row is not detectably worse than another's."""
+        first, second = (self._candidates[each].difference for each in (row, other))
+        if first is None or second is None or None in (first.low, first.high, second.low, second.high):
+            return self._loss(self._values[row] - self._values[other]) <= _ROUNDING
+        least, most = (
+            [self._loss(bound) for bound in (each.low, each.high) if bound is not None] for each in (first, second)
+        )
+        return min(least) <= max(most)
 
     def _why_baseline(self, reference: float) -> str:
         objective, costs = self.gains.objective, self.gains.costs
@@ -268,6 +326,20 @@ class Chooser:
         if max(losses) <= self.max_drop + _ROUNDING:
             return f"{words}: not {worse}{f' by more than {self.max_drop:g}' if self.max_drop else ''}"
         return f"{words}: may be {worse} by up to {max(losses):.3g}"
+
+
+def _is_closer(name: str, figure: Interval, reference: Interval) -> bool:
+    """Return whether a figure of fidelity is better than another by more than their intervals."""
+    if None in (figure.low, figure.high, reference.low, reference.high):
+        return False
+    if FIDELITY[name].higher_is_better:
+        figure, reference = reference, figure
+    return figure.high < reference.low  # type: ignore[operator]  # None is excluded above
+
+
+def _format_figure(figure: Interval) -> str:
+    bounds = "" if figure.low is None or figure.high is None else f" [{figure.low:.3g}, {figure.high:.3g}]"
+    return f"{figure.value:.3g}{bounds}"
 
 
 def _describe_unsure(gain: Gain, objective: str) -> str:

@@ -17,7 +17,7 @@ from benchcard.analysis import metric_info
 from benchcard.analysis.gains import Gains, mean_ratio
 from benchcard.analysis.public_names import public_message
 from benchcard.analysis.records import Records
-from benchcard.analysis.row_facts import row_quality
+from benchcard.analysis.row_facts import RowQuality, row_quality
 from benchcard.analysis.verdict import (
     BROKEN,
     DEGRADED,
@@ -31,13 +31,13 @@ from benchcard.analysis.verdict import (
 )
 from benchcard.errors import ArtifactError, UnfitGraphError
 from benchcard.evaluation.rows import read_predictions
-from benchcard.metrics.info import FIDELITY
+from benchcard.metrics.info import FIDELITY, leading_figure
 from benchcard.run.record import Record
 from benchcard.steps.step import NotRun
 from benchcard.utils.values import Interval
 
 if TYPE_CHECKING:
-    from benchcard.graphs.weights import Weights
+    from benchcard.graphs.weights import StoredWeights
 
 FILE = "framework_args.file_name"
 """The benchmarked parameter whose rows are files."""
@@ -64,7 +64,7 @@ class ModelFile:
 
     row: int
     name: str
-    weights: Weights | None
+    weights: StoredWeights | None
     size_bytes: int | None
     quality: Interval | None
     fidelity: Mapping[str, Interval]
@@ -76,7 +76,7 @@ class ModelFile:
     @property
     def leading(self) -> str | None:
         """The figure of fidelity that ranks files; None where it was not compared."""
-        return next((name for name in FIDELITY if name in self.fidelity), None)
+        return leading_figure(self.fidelity)[0] or None
 
 
 def repository_files(records: Records) -> dict[int, tuple[str, Path]]:
@@ -110,33 +110,40 @@ def _describe(records: Records, gains: Gains, row: int, name: str, path: Path, m
     record, metric = records.records[row], next(iter(metric_info.metric_names(records)), None)
     weights, size_bytes = _read(path)
     of_row = gains.by_row.get(row, ())
+    quality = row_quality(records, record, metric)
     has_ratio = row != record.configuration.baseline and any(gain.ratio for gain in of_row)
     return ModelFile(
         row,
         name,
         weights,
         size_bytes,
-        row_quality(records, record, metric).figure,
-        _fidelity(record),
+        quality.figure,
+        quality.fidelity,
         mean_ratio(of_row) if has_ratio else None,
         bool(of_row) and all(gain.sure for gain in of_row),
-        _verdict(records, record, metric, weights, max_drop),
+        _verdict(records, record, quality, metric, weights, max_drop),
     )
 
 
-def _read(path: Path) -> tuple[Weights | None, int | None]:
+def _read(path: Path) -> tuple[StoredWeights | None, int | None]:
     # Not above: results without files are read without onnx.
     from benchcard.graphs.files import model_files
-    from benchcard.graphs.weights import read_weights
+    from benchcard.graphs.weights import stored_weights
 
     try:
-        return read_weights(path), sum(file.stat().st_size for file in model_files(path))
+        weights, size_bytes = stored_weights(path), sum(file.stat().st_size for file in model_files(path))
     except (ArtifactError, OSError, ValueError):
         return None, path.stat().st_size if path.is_file() else None
+    return weights if weights.count else None, size_bytes
 
 
 def _verdict(
-    records: Records, record: Record, metric: str | None, weights: Weights | None, max_drop: float | None
+    records: Records,
+    record: Record,
+    quality: RowQuality,
+    metric: str | None,
+    weights: StoredWeights | None,
+    max_drop: float | None,
 ) -> Verdict:
     row, failure = record.configuration, record.failures.of_quality()
     if failure is not None:
@@ -146,7 +153,6 @@ def _verdict(
     if row.baseline == row.row:
         return Verdict(REFERENCE)
     baseline = None if row.baseline is None else records.records[row.baseline]
-    quality = row_quality(records, record, metric)
     if baseline and quality.model == row_quality(records, baseline, metric).model:
         return Verdict(FAITHFUL, f"it is the same model as row {row.baseline}")
     chance, spread = _predictions(record, baseline)
@@ -154,16 +160,12 @@ def _verdict(
         metric or "",
         metric_info.info_of_metric(records, metric),
         quality.difference,
-        _fidelity(record),
+        quality.fidelity,
         weights.fewest_bits if weights else None,
         chance,
         spread,
     )
     return judge(evidence, max_drop)
-
-
-def _fidelity(record: Record) -> Mapping[str, Interval]:
-    return record.outcomes.compare.values.fidelity if record.outcomes.compare else {}
 
 
 def _predictions(record: Record, baseline: Record | None) -> tuple[float | None, float | None]:

@@ -10,15 +10,16 @@ Source: O. J. Dunn, Multiple Comparisons Among Means (JASA 56, 1961).
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from statistics import geometric_mean
 
 import pandas as pd
 
 from benchcard.analysis.records import Part, Records
 from benchcard.errors import BenchcardError
-from benchcard.measure.intervals import CONFIDENCE
+from benchcard.measure.intervals import CONFIDENCE, paired_ratios
 from benchcard.run.groups import LAUNCHES
 from benchcard.steps.step import NotRun
 from benchcard.utils.text import did_you_mean, join_names
@@ -54,6 +55,7 @@ class Gains:
         method: How the intervals were computed, in a sentence.
         untimed_shapes: By baseline, the shapes at which it has no figure, so that no row can be compared there.
         unfinished: The rows that have figures to be measured, where the run is not finished.
+        differ: Whether two rows differ detectably, by their own ratio; None where that is not known.
     """
 
     objective: str
@@ -62,6 +64,18 @@ class Gains:
     method: str
     untimed_shapes: Mapping[int | None, tuple[Shape, ...]] = field(default_factory=dict)
     unfinished: frozenset[int] = frozenset()
+    differ: Callable[[int, int], bool | None] = lambda row, other: None
+
+    def is_same(self, row: int, other: int) -> bool:
+        """Return whether there is no detectable difference between two rows; by their gains, where their own ratio is
+        not known.
+        """
+        differ = self.differ(row, other)
+        if differ is not None:
+            return not differ
+        first, second = (mean_ratio(self.by_row[each]) for each in (row, other))
+        bounds = [bound for ratio in (first, second) for bound in (ratio.low, ratio.high) if bound is not None]
+        return len(bounds) == 4 and bounds[0] <= bounds[3] and bounds[2] <= bounds[1]
 
 
 def compute_gains(records: Records, objective: str, time: pd.DataFrame, models: pd.DataFrame) -> Gains:
@@ -101,7 +115,27 @@ def compute_gains(records: Records, objective: str, time: pd.DataFrame, models: 
             untimed[baseline] = shapes
         if compared := tuple(gain for gain in gains[row] if gain.ratio or gain.shape not in shapes):
             by_row[row] = compared
-    return Gains(objective, by_row, costs, _method(objective, len(compared_cells)), untimed, unfinished)
+    differ = partial(_latencies_differ if objective == "latency" else _not_known, records)
+    return Gains(objective, by_row, costs, _method(objective, len(compared_cells)), untimed, unfinished, differ)
+
+
+def _latencies_differ(records: Records, row: int, other: int) -> bool | None:
+    """Return whether two rows differ detectably at a shape, paired round by round; None where they were not timed
+    together.
+    """
+    for shape, cell in records.records[row].cells.items():
+        part, beside = records.timed.get((row, shape)), records.records[other].cells.get(shape)
+        if part is None or beside is None or records.timed.get((other, shape)) is not part:
+            return None
+        if beside.name != cell.name:
+            ratio = paired_ratios(part.medians_ns(cell.name), {beside.name: part.medians_ns(beside.name)})
+            if beside.name in ratio and ratio[beside.name].interval().excludes(1.0):
+                return True
+    return False
+
+
+def _not_known(records: Records, row: int, other: int) -> None:
+    """Return None: memory and size of two rows are compared by their gains."""
 
 
 def _method(objective: str, comparisons: int) -> str:

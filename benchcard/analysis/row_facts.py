@@ -6,7 +6,7 @@ Explaining them in sentences is left to `reasons`.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from benchcard.analysis.frames.columns import row_parameters
 from benchcard.analysis.records import Records
@@ -32,6 +32,7 @@ class RowQuality:
         p_value: The p-value of that difference; None where it was not tested.
         model: The first row of the run with the same model.
         failure: Why figures are missing; empty where they are not.
+        fidelity: The figures of its fidelity to the baseline, by name.
     """
 
     parameters: Mapping[str, object]
@@ -42,6 +43,7 @@ class RowQuality:
     p_value: float | None
     model: int
     failure: str
+    fidelity: Mapping[str, Interval] = field(default_factory=dict)
 
 
 def row_quality(records: Records, record: Record, metric: str | None) -> RowQuality:
@@ -59,6 +61,7 @@ def row_quality(records: Records, record: Record, metric: str | None) -> RowQual
         p_value=test.p_value,
         model=row.row if first is None else first,
         failure=str(record.failures.of_quality() or ""),
+        fidelity=fidelity(record),
     )
 
 

@@ -30,6 +30,7 @@ class TimeFigures:
         load_ms: The median time to load the model.
         first_call_ms: The median time of the first call.
         memory_mb: The peak memory above that of the process before it loaded the model, in 10^6 bytes.
+        memory_saved: How much less that is than the baseline's, in %; None for the baseline itself.
     """
 
     intervals: dict[str, Interval | None]
@@ -41,6 +42,7 @@ class TimeFigures:
     load_ms: float | None
     first_call_ms: float | None
     memory_mb: float | None
+    memory_saved: float | None
 
 
 def row_times(records: Records, record: Record) -> Iterator[tuple[Shape, TimeFigures | Failure | None]]:
@@ -83,7 +85,14 @@ def _figures(part: Part | None, cell: Cell) -> TimeFigures | Failure:
         load_ms=median(launch.load_ns for launch in opened) / 1e6 if opened else None,
         first_call_ms=median(launch.first_call_ns for launch in opened) / 1e6 if opened else None,
         memory_mb=max(part.peaks_bytes(cell.name)) / 1e6 if opened else None,
+        memory_saved=_memory_saved(part, cell.name),
     )
+
+
+def _memory_saved(part: Part, name: str) -> float | None:
+    baseline = part.peaks_bytes(part.baseline) if part.baseline and part.baseline != name else []
+    peaks = part.peaks_bytes(name)
+    return 100 * (1 - max(peaks) / max(baseline)) if peaks and baseline and max(baseline) > 0 else None
 
 
 def _milliseconds(interval_ns: Interval | None) -> Interval | None:

@@ -9,7 +9,7 @@ from pathlib import Path
 from benchcard.drafting.draft import Draft, draft_spec
 from benchcard.errors import ArtifactError, Mistake, SpecError
 from benchcard.export.existing import USUAL_PLACES
-from benchcard.graphs.weights import read_weights
+from benchcard.graphs.weights import stored_weights
 from benchcard.sources.resolve import downloaded_model
 
 _FILES = "framework_args.file_name"
@@ -60,7 +60,7 @@ def draft_audit(
 def _bits(path: Path) -> float:
     """Return the bits of the coarsest weights of a file, at most those of float32; 0 where they cannot be read."""
     try:
-        weights = read_weights(path)
+        weights = stored_weights(path)
     except (ArtifactError, OSError, ValueError):
         return 0
-    return min(_FLOAT, weights.fewest_bits) if weights else 0
+    return min(_FLOAT, weights.fewest_bits) if weights.count else 0

@@ -1,109 +1,114 @@
-"""The numbers that a graph stores its weights in: 8-bit integers, float16, blocks of 4 bits, and the like."""
+"""How many weights a graph stores, in which numbers, and in how many bits."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from types import MappingProxyType
 
-import onnx
-from onnx import TensorProto
+from onnx import NodeProto, TensorProto
 
 from benchcard.graphs.files import load_model
 from benchcard.graphs.graph import attribute_value
 from benchcard.graphs.traversal import all_nodes, all_tensors
 
-# The element types of weights, and their bits. Other integers are shapes, indices and biases.
-_BITS: Mapping[str, int] = MappingProxyType(
-    {"float64": 64, "float32": 32, "float16": 16, "bfloat16": 16, "int8": 8, "uint8": 8}
-    | {"float8": 8, "int4": 4, "uint4": 4, "fp4": 4, "nf4": 4, "int2": 2, "uint2": 2}
-)
-_NAMES = {TensorProto.FLOAT: "float32", TensorProto.DOUBLE: "float64"}
-# Operators of ONNX Runtime whose first weight, this input, is packed into bytes.
-# Source: https://github.com/microsoft/onnxruntime/blob/main/docs/ContribOperators.md
-_PACKED = {"MatMulNBits": 1, "MatMulBnb4": 1, "GatherBlockQuantized": 0}
+# Numbers that are no weights: shapes, indices and masks.
+_NO_WEIGHTS = ("int64", "bool", "string", "undefined")
+# The names of types of ONNX that are not NumPy's.
+_NAMES = {"float": "float32", "double": "float64", "float4e2m1": "fp4"}
+# The first input of an operator that is a scale, a zero point or a table of levels.
+_FIRST_SCALE = {
+    **dict.fromkeys(("QuantizeLinear", "DequantizeLinear"), 1),
+    **dict.fromkeys(("MatMulNBits", "MatMulBnb4", "GatherBlockQuantized"), 2),
+}
 _BNB4 = ("fp4", "nf4")
-# Less than this share of the weights does not name a graph: scales, layer norms, biases.
+# Numbers of less than this share of the weights are not named: layer norms, biases.
 _LEAST_SHARE = 0.1
 
 
 @dataclass(frozen=True)
-class Weights:
-    """What the weights of a graph are stored in.
-
-    Attributes:
-        counts: The number of weights by the name of their numbers, as `int8`.
-        bits: The bits that are stored for a weight on average, scales and zero points included.
+class StoredWeights:
+    """The number of weights of a model, the bits that they take, with their scales and zero points, and the number of
+    weights by the kind of numbers that they are stored in, as `int8`.
     """
 
-    counts: Mapping[str, int]
-    bits: float
+    count: int
+    bits: int
+    kinds: Mapping[str, int] = field(default_factory=dict, compare=False)
 
     @property
-    def kinds(self) -> tuple[str, ...]:
+    def bits_per_weight(self) -> float:
+        """The bits of a weight on average."""
+        return self.bits / self.count
+
+    @property
+    def names(self) -> tuple[str, ...]:
         """The numbers that at least a tenth of the weights are stored in, those of the fewest bits first."""
-        least = _LEAST_SHARE * sum(self.counts.values())
-        return tuple(sorted((name for name, count in self.counts.items() if count >= least), key=lambda n: _BITS[n]))
+        least = _LEAST_SHARE * self.count
+        return tuple(sorted((name for name, count in self.kinds.items() if count >= least), key=_bits))
 
     @property
     def dtype(self) -> str:
         """These numbers in words: `int4+float16`."""
-        return "+".join(self.kinds)
+        return "+".join(self.names)
 
     @property
     def fewest_bits(self) -> int:
         """The bits of the coarsest of these numbers."""
-        return _BITS[self.kinds[0]]
+        return _bits(self.names[0])
 
 
-def read_weights(path: Path) -> Weights | None:
-    """Return what the weights in an ONNX file are stored in; None where it has none. External data is not read.
+def stored_weights(path: Path) -> StoredWeights:
+    """Return what the graph in a file stores. External weights are not read.
 
     Raises:
         ArtifactError: The file cannot be read as an ONNX model.
+
+    Source: the inputs and attributes of `MatMulNBits`, `MatMulBnb4` and `GatherBlockQuantized` in ContribOperators.md
+    of ONNX Runtime, whose weights share bytes.
     """
-    model = load_model(path)
-    packed = dict(_packed(model.graph))
-    scales = {name for node in all_nodes(model.graph) for name in _scales(node)} - packed.keys()
-    counts: dict[str, int] = {}
-    stored = 0
-    for tensor in all_tensors(model.graph):
-        name = packed.get(tensor.name) or _name(tensor)
-        if name is None:
-            continue
-        elements = math.prod(tensor.dims)
-        if tensor.name in packed and tensor.data_type == TensorProto.UINT8:
-            elements = elements * 8 // _BITS[name]
-        stored += elements * _BITS[name]
-        if tensor.name not in scales:
-            counts[name] = counts.get(name, 0) + elements
-    return Weights(counts, stored / sum(counts.values())) if sum(counts.values()) else None
-
-
-def _name(tensor: TensorProto) -> str | None:
-    name = _NAMES.get(tensor.data_type) or TensorProto.DataType.Name(tensor.data_type).lower()
-    name = "float8" if name.startswith("float8") else name
-    return name if name in _BITS else None
-
-
-def _packed(graph: onnx.GraphProto) -> Iterator[tuple[str, str]]:
-    """Yield the weights that are packed into bytes, with the name of their numbers."""
+    graph = load_model(path).graph
+    packed: dict[str, tuple[str, int | None]] = {}
     for node in all_nodes(graph):
-        place = _PACKED.get(node.op_type)
-        if place is not None and len(node.input) > place:
-            if node.op_type == "MatMulBnb4":
-                yield node.input[place], _BNB4[bool(attribute_value(node, "quant_type", 1))]
-            else:
-                name = f"int{attribute_value(node, 'bits', 4)}"
-                if name in _BITS:
-                    yield node.input[place], name
+        packed |= dict(_special_tensors(node))
+    kinds: dict[str, int] = {}
+    bits = 0
+    for tensor in all_tensors(graph):
+        stored_as = _name(tensor.data_type)
+        if stored_as in _NO_WEIGHTS:
+            continue
+        size = math.prod(tensor.dims)
+        bits += size * _bits(stored_as)
+        name, count = packed.get(tensor.name, (stored_as, None)) if tensor.name else (stored_as, None)
+        if count is None:
+            count = size * _bits(stored_as) // _bits(name)
+        kinds[name] = kinds.get(name, 0) + count
+    return StoredWeights(sum(kinds.values()), bits, kinds)
 
 
-def _scales(node: onnx.NodeProto) -> Iterator[str]:
-    """Yield the inputs of a node that are scales and zero points of its weights."""
-    if node.op_type in _PACKED:
-        yield from node.input[_PACKED[node.op_type] + 1 :]
-    elif node.op_type == "DequantizeLinear":
-        yield from node.input[1:]
+def _special_tensors(node: NodeProto) -> Iterator[tuple[str, tuple[str, int | None]]]:
+    """Yield the tensors of a node whose elements are not one weight each, with the kind and the number of the weights;
+    the number is None where it follows from the size of the tensor and the bits of a weight.
+    """
+    if node.op_type not in _FIRST_SCALE:
+        return
+    for name in node.input[_FIRST_SCALE[node.op_type] :]:
+        yield name, ("float32", 0)
+    sizes = {attribute.name: attribute.i for attribute in node.attribute}
+    if node.op_type == "MatMulNBits":
+        yield node.input[1], (f"int{sizes.get('bits', 4)}", sizes["K"] * sizes["N"])
+    elif node.op_type == "MatMulBnb4":
+        yield node.input[1], (_BNB4[bool(attribute_value(node, "quant_type", 1))], sizes["K"] * sizes["N"])
+    elif node.op_type == "GatherBlockQuantized":
+        yield node.input[0], (f"int{sizes.get('bits', 4)}", None)
+
+
+def _name(data_type: int) -> str:
+    name = TensorProto.DataType.Name(data_type).lower()
+    return _NAMES.get(name, name)
+
+
+def _bits(name: str) -> int:
+    """Return the bits of a kind of numbers, which are in its name."""
+    return 8 if name.startswith("float8") else int("".join(filter(str.isdigit, name)))

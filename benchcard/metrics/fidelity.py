@@ -205,14 +205,21 @@ def _deviations(residuals: Floats, owners: Owners) -> Floats:
 def _effective_count(hits: NDArray[np.bool_], owners: Owners) -> float:
     """Return how many independent units would tell as much about the share of hits: at most the number of units, and
     the number of examples where all or none are hits.
+
+    The factor of Student's distribution has the examples with hits, or those without, as degrees of freedom.
     """
+    from scipy.stats import norm, t
+
     value, units = float(hits.mean()), len(hits)
     deviations = _deviations(np.subtract(hits, value), owners)
     examples = len(deviations)
+    informative = min(len(np.unique(owners[hits])), len(np.unique(owners[~hits])))
     variance = float(deviations.var(ddof=1)) / examples if examples > 1 else 0.0
-    if examples == units or not variance:
+    if examples == units or not variance or informative < 2:
         return float(examples)
-    return min(float(units), value * (1 - value) / variance)
+    level = 0.5 + CONFIDENCE / 2
+    factor = float(norm.ppf(level) / t.ppf(level, informative - 1)) ** 2
+    return min(float(units), factor * value * (1 - value) / variance)
 
 
 def figure_ratio(baseline: FigureOfExamples, model: FigureOfExamples, seed: int) -> Interval | None:

@@ -15,6 +15,8 @@ from benchcard import registry
 if TYPE_CHECKING:
     import evaluate
 
+    from benchcard.utils.values import Interval
+
 
 @dataclass(frozen=True)
 class MetricInfo:
@@ -138,6 +140,12 @@ def with_own_attributes(metric: evaluate.EvaluationModule, known: MetricInfo) ->
     """Return the direction and unit that a metric has as attributes, and those of `known` where it has none."""
     higher, unit = getattr(metric, "higher_is_better", None), getattr(metric, "unit", None)
     return MetricInfo(known.higher_is_better if higher is None else higher, known.unit if unit is None else unit)
+
+
+def leading_figure(fidelity: Mapping[str, Interval]) -> tuple[str, Interval | None]:
+    """Return the figure of fidelity by which rows are ranked, and its name; an empty name where there is none."""
+    name = next((name for name in FIDELITY if name in fidelity), "")
+    return name, fidelity.get(name)
 
 
 def default_max_drop(unit: str | None) -> float:

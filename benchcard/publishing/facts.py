@@ -41,7 +41,8 @@ _IN_MEMORY = "data in memory"
 _MUCH_DRIFT = 0.05
 
 # Units of comparisons that a card shows; others are plain numbers.
-_UNITS_SHOWN = {"nats": "nats", "%": "%", "count": "count", "error": "error"}
+_UNITS_SHOWN = {unit: unit for unit in ("nats", "%", "bits", "count", "error")}
+_SAVED, _BITS = "size_saved", "bits_per_weight"
 _DIVERGENCE = "Kullback-Leibler divergence of the model's probabilities from the baseline's"
 _DEFINITIONS = {
     "kl_mean": f"the mean {_DIVERGENCE}",
@@ -57,6 +58,8 @@ _DEFINITIONS = {
     "gained": "wrong predictions of the baseline that are right",
     "swapped": "wrong predictions of the baseline that are other wrong ones",
     RECOVERY: "the first metric in % of the baseline's",
+    _SAVED: "how much smaller than the baseline's file the model's is",
+    _BITS: "the bits of all stored weights, with their scales, over the number of weights",
 }
 
 _Times: TypeAlias = Mapping[Shape, TimeFigures | Failure | None]
@@ -224,7 +227,12 @@ def _metrics(results: RunResults) -> tuple[Metric, ...]:
 
 def _comparisons(rows: Sequence[Row]) -> tuple[Metric, ...]:
     """Return the figures that compare rows with their baseline, as far as any row has them; the leading one first."""
-    known = {**FIDELITY, RECOVERY: MetricInfo(True, "%")}
+    known = {
+        **FIDELITY,
+        RECOVERY: MetricInfo(True, "%"),
+        _SAVED: MetricInfo(True, "%"),
+        _BITS: MetricInfo(None, "bits"),
+    }
     measured = [name for name in known if any(name in row.figures for row in rows)]
     return tuple(
         Metric(name, _UNITS_SHOWN.get(known[name].unit or "", ""), known[name].higher_is_better, _DEFINITIONS[name])
@@ -298,7 +306,7 @@ def _figures(
     changed = compared.values.predictions_changed if compared else None
     figures |= {CHANGED: figure(changed), SAMPLES: figure(samples)}
     figures |= {name: _finite(interval) for name, interval in fidelity(record).items()}
-    figures[RECOVERY] = _finite(recovery(record))
+    figures |= {RECOVERY: _finite(recovery(record)), **{name: figure(model[name]) for name in (_SAVED, _BITS)}}
     if model[NODES[0]] is not None:
         figures |= {name: figure(model[name]) for name in NODES}
     return {name: interval for name, interval in figures.items() if interval is not None}

@@ -40,7 +40,7 @@ def section(
 def _table(files: Sequence[ModelFile], metric: str) -> str:
     leading = next((file.leading for file in files if file.leading), None)
     columns: list[tuple[str, list[str]]] = [
-        ("bits", [f"{file.weights.bits:.1f}" if file.weights else "" for file in files]),
+        ("bits", [f"{file.weights.bits_per_weight:.1f}" if file.weights else "" for file in files]),
         ("size (MB)", [_decimal(None if file.size_bytes is None else file.size_bytes / 1e6) for file in files]),
         (escape(metric), _cells([file.quality for file in files])),
     ]

@@ -18,11 +18,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class ModelFile:
-    """A model file that a step made: its name in the step's folder, SHA-256, and size with external weights."""
+    """A model file that a step made: its name in the step's folder, SHA-256, and size with external weights.
+
+    `weights` is their number and `weight_bits` what they take; None where the file is no graph, or not counted.
+    """
 
     file: str
     digest: str
     size_bytes: Count
+    weights: Count | None = None
+    weight_bits: Count | None = None
 
 
 def path_of(outcome: Outcome[Any]) -> Path:
@@ -107,6 +112,7 @@ class ConvertRequest(Request[ConvertOutcome]):
 def export(request: ExportRequest, target: Path, progress: Progress) -> ExportOutcome:
     """Write the graph of the requested opset: exported and checked against PyTorch, or copied from the folder."""
     from benchcard.graphs.files import model_digest
+    from benchcard.graphs.weights import stored_weights
 
     if request.from_transformers:
         from benchcard.export.export import export_model
@@ -133,7 +139,15 @@ def export(request: ExportRequest, target: Path, progress: Progress) -> ExportOu
     names_of_facts = [entry.name for entry in fields(GraphReport) if entry.name != "details"]
     facts = {name: details.pop(name) for name in names_of_facts if name in details}
     report = GraphReport(**facts, details=details)
-    return ExportOutcome(file=file, digest=digest, size_bytes=_size(target), report=report)
+    stored = stored_weights(target / file)
+    return ExportOutcome(
+        file=file,
+        digest=digest,
+        size_bytes=_size(target),
+        weights=stored.count,
+        weight_bits=stored.bits,
+        report=report,
+    )
 
 
 @dataclass(frozen=True)

@@ -174,6 +174,7 @@ def _ranges(statistics: Path, method: Method, operators: tuple[str, ...] | None)
 
 def quantize(request: QuantizeRequest, target: Path, progress: Progress) -> QuantizeOutcome:
     """Write a quantized graph that the runtime can load and run, and report on its nodes."""
+    from benchcard.graphs.weights import stored_weights
     from benchcard.quantization import exclusions
     from benchcard.quantization.calibration.ranges import Method
     from benchcard.quantization.loading import loading_note
@@ -190,10 +191,13 @@ def quantize(request: QuantizeRequest, target: Path, progress: Progress) -> Quan
     report = quantize_model(model, target / "model.onnx", how, ranges)
     if note := loading_note(target / "model.onnx"):
         report = replace(report, notes=(*report.notes, note))
+    stored = stored_weights(target / "model.onnx")
     return QuantizeOutcome(
         file="model.onnx",
         digest=report.digest,
         size_bytes=report.size_bytes,
+        weights=stored.count,
+        weight_bits=stored.bits,
         report=report,
         how=how,
         exclusions=matched,

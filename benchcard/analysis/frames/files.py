@@ -25,7 +25,7 @@ def files_frame(files: Sequence[ModelFile], metric: str | None) -> pd.DataFrame:
             "file": file.name,
             "verdict": file.verdict.name,
             "dtype": file.weights.dtype if file.weights else None,
-            "bits": file.weights.bits if file.weights else None,
+            "bits": file.weights.bits_per_weight if file.weights else None,
             "size_mb": None if file.size_bytes is None else file.size_bytes / 1e6,
             **(interval_columns(metric, file.quality) if metric else {}),
             **{

@@ -17,7 +17,9 @@ _NODES = ("nodes_quantized", "nodes_eligible", "quantize_nodes", "dequantize_nod
 def models_frame(records: Records) -> pd.DataFrame:
     """Return one row per configuration: what its model is, and why.
 
-    `digest` is of its content; `size_mb` is the size on disk of the file that the framework opens. `nodes_quantized` of
+    `digest` is of its content; `size_mb` is the size on disk of the file that the framework opens, and `size_saved` how
+    much smaller than the baseline's it is, in %. `bits_per_weight` counts the bits of all stored weights with their
+    scales, over the number of the float graph's weights. `nodes_quantized` of
     `nodes_eligible` nodes are quantized; the runtime computes `nodes_in_8_bits`, and `conversion_share` is the share of
     a call's time in conversions, empty where the model was run for an earlier row with another number of threads.
     `nodes_excluded` counts nodes that would have been quantized without `exclusions`, which says what each exclusion
@@ -33,8 +35,8 @@ def models_frame(records: Records) -> pd.DataFrame:
 def model_columns(records: Records, record: Record) -> dict[str, Any]:
     """Return the cells of a row of the frame `models`."""
     outcomes, search, kernels = record.outcomes, record.search, row_facts.kernels_of(record)
-    file, failure = reasons.model_file(record), record.failures.model
-    size = file.values.size_bytes if file else _timed_size(records, record)
+    failure = record.failures.model
+    size = _size(records, record)
     export = outcomes.export.values.report if outcomes.export else None
     report = outcomes.quantize.values.report if outcomes.quantize else None
     exclusions = outcomes.quantize.values.exclusions if outcomes.quantize else ()
@@ -48,6 +50,8 @@ def model_columns(records: Records, record: Record) -> dict[str, Any]:
         **parameter_columns(record),
         "digest": record.digest[:12] if record.digest else None,
         "size_mb": None if size is None else size / 1e6,
+        "size_saved": _size_saved(records, record, size),
+        "bits_per_weight": _bits_per_weight(record),
         "opset": export.opset if export else None,
         "export_max_abs_difference": export.max_abs_difference if export else None,
         **{name: getattr(report, name, None) for name in _NODES},
@@ -65,6 +69,30 @@ def model_columns(records: Records, record: Record) -> dict[str, Any]:
         "reason": row_facts.why_same(records, record),
         "failure": str(failure) if failure else None,
     }
+
+
+def _size(records: Records, record: Record) -> int | None:
+    """Return the bytes on disk of the file that a row's framework opens."""
+    file = reasons.model_file(record)
+    return file.values.size_bytes if file else _timed_size(records, record)
+
+
+def _size_saved(records: Records, record: Record, size: int | None) -> float | None:
+    """Return how much smaller than its baseline's file a row's is, in %; None for the baseline itself."""
+    baseline = record.configuration.baseline
+    if baseline is None or baseline == record.configuration.row or size is None:
+        return None
+    reference = _size(records, records.records[baseline])
+    return 100 * (1 - size / reference) if reference else None
+
+
+def _bits_per_weight(record: Record) -> float | None:
+    """Return the bits of all stored weights of a row's graph over the number of those of its float graph."""
+    graph, export = record.outcomes.graph, record.outcomes.export
+    if record.outcomes.convert or graph is None or export is None:
+        return None
+    bits, weights = graph.values.weight_bits, export.values.weights
+    return bits / weights if bits and weights else None
 
 
 def _timed_size(records: Records, record: Record) -> int | None:

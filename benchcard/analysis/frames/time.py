@@ -37,6 +37,7 @@ _FIGURES = (
     "load_ms",
     "first_call_ms",
     "memory_mb",
+    "memory_saved",
 )
 
 
@@ -47,7 +48,8 @@ def time_frame(records: Records) -> pd.DataFrame:
     many times faster than the baseline the row is, paired round by round. Figures with `_low` and `_high` beside them
     have a 95 % interval. `drift` is the relative change of latency from the first launch to the last; `threads` and
     `spinning` are what the runtime reported; `runs` is the number of calls and `elapsed_s` the seconds behind the
-    figures; `memory_mb` is the peak above the memory of the process before it loaded the model.
+    figures; `memory_mb` is the peak above the memory of the process before it loaded the model, and `memory_saved` how
+    much less than the baseline's it is, in %.
     """
     rows = []
     for record in records.records:

@@ -105,7 +105,7 @@ def _special_tensors(node: NodeProto) -> Iterator[tuple[str, tuple[str, int | No
 
 
 def _name(data_type: int) -> str:
-    name = TensorProto.DataType.Name(data_type).lower()
+    name: str = TensorProto.DataType.Name(data_type).lower()
     return _NAMES.get(name, name)
 
 

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from benchcard.card import Card
     from benchcard.hub.faults import RetryPolicy
     from benchcard.hub.files import Pushed
+    from benchcard.metrics.info import FidelityLimit
     from benchcard.publishing.weights import Artifacts
     from benchcard.reproduce.results import CardResults
     from benchcard.reproduce.verify import Verification
@@ -63,24 +64,32 @@ class Results(RunResults):
             card = self.from_card(card, token=token, endpoint=endpoint)
         return verify.verify(card, self)
 
-    def card(self, layout: str = "full", slug: str | None = None, max_drop: float | None = None) -> Card:
+    def card(
+        self,
+        layout: str = "full",
+        slug: str | None = None,
+        max_drop: float | None = None,
+        fidelity: FidelityLimit = None,
+    ) -> Card:
         """Return the card of the run.
 
         Args:
             layout: `full`, or `classic`, the layout of the cards of 2022.
             slug: The name of the run on the card; by default the data set and the digest of the spec.
             max_drop: How much of the first metric the row to ship may lose, as in `best`.
+            fidelity: How far its outputs may be from the baseline's, as in `best`.
 
         Raises:
             CardError: There is no such layout, or `slug` cannot name a section.
-            BenchcardError: `max_drop` is not a finite number of at least 0.
+            BenchcardError: `max_drop` is not a finite number of at least 0, or a limit of fidelity cannot be used.
         """
         from benchcard.card import Card
         from benchcard.publishing import file_table
         from benchcard.publishing.facts import default_slug, make_facts
 
         name, files = slug or default_slug(self), file_table.section(self, max_drop=max_drop)
-        return Card.from_facts(make_facts(self, max_drop, name), layout=layout, slug=name, usage=files)
+        facts = make_facts(self, max_drop, name, fidelity)
+        return Card.from_facts(facts, layout=layout, slug=name, usage=files)
 
     def push_to_hub(
         self,
@@ -94,6 +103,7 @@ class Results(RunResults):
         slug: str | None = None,
         layout: str | None = None,
         max_drop: float | None = None,
+        fidelity: FidelityLimit = None,
         force: bool = False,
         prune: bool = False,
         overwrite: Collection[str] = (),
@@ -118,6 +128,7 @@ class Results(RunResults):
             slug: The name of the section and of its folder; by default the data set and the digest of the spec.
             layout: The layout of the card; None for the default one.
             max_drop: How much of the first metric the best row may lose, on the card and for `artifacts`, as in `best`.
+            fidelity: How far its outputs may be from the baseline's, likewise.
             force: Replace a section that was edited by hand, and models of the same names that others pushed.
             prune: Remove models that an earlier push of this section sent and that are no longer among `artifacts`.
             overwrite: The keys of the front matter whose values may be replaced.
@@ -140,6 +151,7 @@ class Results(RunResults):
             slug=slug,
             layout=layout,
             max_drop=max_drop,
+            fidelity=fidelity,
             force=force,
             prune=prune,
             overwrite=overwrite,

@@ -6,6 +6,7 @@ CI also runs the scripts unchanged.
 from __future__ import annotations
 
 import runpy
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -17,6 +18,7 @@ from click.testing import CliRunner
 from benchcard import registry
 from benchcard.benchmark import Benchmark
 from benchcard.cli.commands import main
+from benchcard.metrics.info import FIDELITY, leading_figure
 from benchcard.results import Results
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
@@ -124,3 +126,67 @@ def test_every_task_has_an_example():
         assert f"`{name}`" in readme
     sizes = {str(path): path.stat().st_size for path in EXAMPLES.rglob("*") if path.is_file()}
     assert sum(sizes.values()) < 7e6
+
+
+def write_variants(spec, folder):
+    """Write the exported graph of a model, and variants of fewer bits, into a copy of its folder; return it.
+
+    Of each number of bits there are one or more: other quantizers round differently.
+    """
+    import onnx
+    from onnxruntime.quantization import QuantType, quantize_dynamic
+    from onnxruntime.quantization.matmul_nbits_quantizer import DefaultWeightOnlyQuantConfig, MatMulNBitsQuantizer
+    from onnxruntime.transformers.float16 import convert_float_to_float16
+
+    from benchcard.export.export import export_model
+
+    model, exported = folder / "model", folder / "exported"
+    shutil.copytree(spec.fixed["name_or_path"], model)
+    exported.mkdir()
+    export_model(model, spec.task, None, exported)
+    graph, target = exported / "model.onnx", model / "onnx"
+    target.mkdir()
+    shutil.copy(graph, target / "model.onnx")
+    onnx.save(convert_float_to_float16(onnx.load(graph), keep_io_types=True), target / "model_fp16.onnx")
+    for name, dtype in (("int8", QuantType.QInt8), ("uint8", QuantType.QUInt8)):
+        quantize_dynamic(graph, target / f"model_{name}.onnx", weight_type=dtype)
+    for bits in (8, 4, 2):
+        settings = DefaultWeightOnlyQuantConfig(block_size=32, is_symmetric=True, bits=bits)
+        quantizer = MatMulNBitsQuantizer(onnx.load(graph), algo_config=settings)
+        quantizer.process()
+        quantizer.model.save_model_to_file(str(target / f"model_q{bits}.onnx"))
+    return model
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [name for name in NAMES if name != "quickstart"])  # it has the data of `digits`
+def test_fewer_bits_are_farther_from_the_float_model(name, tmp_path):
+    """The order of six variants by their leading figure of fidelity is that of their bits, on every task: 16 bits are
+    closer than all of 8, these than 4, and these than 2. Agreement of answers alone may be equal.
+    """
+    spec = shortened(Benchmark.from_spec(EXAMPLES / f"{name}.yaml"))
+    variants = {"fp16": 16, "q8": 8, "int8": 8, "uint8": 8, "q4": 4, "q2": 2}
+    files = ["onnx/model.onnx", *(f"onnx/model_{variant}.onnx" for variant in variants)]
+    benchmark = Benchmark(
+        task=spec.task,
+        model=write_variants(spec, tmp_path),
+        dataset=spec.fixed["dataset"],
+        metrics=spec.fixed["metrics"],
+        from_transformers=False,
+        duration=0,
+        explain=False,
+        grid={"framework": ["onnxruntime"], "framework_args": [{"file_name": file} for file in files]},
+    )
+    results = benchmark.run(tmp_path / "run", progress=False)
+    assert results.failures.empty
+    leading, _ = leading_figure(results.records.records[1].outcomes.compare.values.fidelity)
+    far_if_higher = 1.0 if FIDELITY[leading].higher_is_better is False else -1.0
+    distances: dict[int, list[float]] = {}
+    for arguments, value in zip(results.quality["framework_args"], results.quality[leading]):
+        variant = arguments["file_name"].removesuffix(".onnx").rpartition("_")[2]
+        if variant in variants:
+            distances.setdefault(variants[variant], []).append(far_if_higher * value)
+    assert sorted(map(len, distances.values())) == [1, 1, 1, 3]
+    for bits, fewer in ((16, 8), (8, 4), (4, 2)):
+        farthest, closest = max(distances[bits]), min(distances[fewer])
+        assert farthest <= closest if leading == "agreement" else farthest < closest

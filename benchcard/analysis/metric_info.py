@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from numbers import Real
 from typing import Any
 
 from benchcard.analysis.records import Records
-from benchcard.analysis.row_facts import same_model_as
+from benchcard.analysis.row_facts import fidelity, same_model_as
 from benchcard.errors import BenchcardError
 from benchcard.measure.intervals import CONFIDENCE
 from benchcard.measure.significance import draws_for, least_p_value
-from benchcard.metrics.info import FigureUncertainty, MetricInfo, default_max_drop
+from benchcard.metrics.info import FIDELITY, FidelityLimit, FigureUncertainty, MetricInfo, default_max_drop
 from benchcard.spec.schema import Number
 from benchcard.steps.evaluate import ScoreOutcome
+from benchcard.utils.text import did_you_mean, join_names
 
 
 def metric_names(records: Records) -> tuple[str, ...]:
@@ -52,6 +53,30 @@ def allowed_loss(unit: str | None, max_drop: Any) -> float:
     for mistake in Number(0).mistakes(drop, "max_drop"):
         raise BenchcardError(str(mistake))
     return drop
+
+
+def fidelity_limits(records: Records, limit: FidelityLimit) -> dict[str, float]:
+    """Return limits of figures of fidelity by name.
+
+    Raises:
+        BenchcardError: A figure was not computed, or a limit is not a finite number.
+    """
+    if limit is None:
+        return {}
+    computed = dict.fromkeys(name for record in records.records for name in fidelity(record))
+    if not computed:
+        reason = "outputs are compared with a baseline's where the task says how, in runs of this version"
+        raise BenchcardError(f"there is no figure of fidelity to limit: {reason}")
+    leading = next(name for name in FIDELITY if name in computed)
+    limits = limit if isinstance(limit, Mapping) else {leading: limit}
+    for name, value in limits.items():
+        if name not in computed:
+            hint = did_you_mean(name, computed)
+            message = f"the figure of fidelity `{name}` was not computed; expected {join_names(computed)}"
+            raise BenchcardError(f"{message} ({hint})" if hint else message)
+        for mistake in Number().mistakes(value, f"fidelity.{name}"):
+            raise BenchcardError(str(mistake))
+    return dict(limits)
 
 
 def too_few_resamples(records: Records) -> tuple[str, ...]:

@@ -28,7 +28,7 @@ from benchcard.analysis.pareto import pareto_front
 from benchcard.analysis.records import Records, read_records
 from benchcard.analysis.row_facts import RowQuality, row_quality
 from benchcard.errors import BenchcardError
-from benchcard.metrics.info import MetricInfo
+from benchcard.metrics.info import FidelityLimit, MetricInfo
 from benchcard.spec.plan import Plan, unused_settings
 from benchcard.spec.spec import Spec
 from benchcard.utils.plain import as_plain, plain
@@ -137,6 +137,7 @@ class RunResults:
         objective: str = "latency",
         metric: str | None = None,
         baseline: int | None = None,
+        fidelity: FidelityLimit = None,
     ) -> Choice:
         """Return the configuration to ship, why, and the alternatives; the baseline where nothing is surely better.
 
@@ -149,10 +150,13 @@ class RunResults:
             objective: What to improve: `latency`, `memory` or `size`.
             metric: The metric that decides; the first one by default.
             baseline: The baseline among whose rows to choose, one of `baselines`; the first one by default.
+            fidelity: How far outputs may be from the baseline's: limits by figure, as `{"kl_mean": 0.01}`, or one for
+                the leading figure, the first that the task has of `kl_mean`, `rms_difference`, `cosine_mean` and
+                `agreement`. The interval of a row must be within them.
 
         Raises:
-            BenchcardError: There is no such metric, objective or baseline, or `max_drop` is not a finite number of at
-                least 0.
+            BenchcardError: There is no such metric, objective, baseline or figure of fidelity, `max_drop` is not a
+                finite number of at least 0, or a limit is not finite.
         """
         if baseline is not None and baseline not in self.baselines:
             baselines = ", ".join(map(str, self.baselines)).lower()
@@ -166,11 +170,12 @@ class RunResults:
             metric,
             metric_info.allowed_loss(info.unit, max_drop),
             info.higher_is_better,
+            metric_info.fidelity_limits(self.records, fidelity),
         ).choose()
 
-    def choices(self, max_drop: float | None = None) -> tuple[Choice, ...]:
+    def choices(self, max_drop: float | None = None, fidelity: FidelityLimit = None) -> tuple[Choice, ...]:
         """Return the best row of each of `baselines`, in their order."""
-        return tuple(self.best(max_drop, baseline=baseline) for baseline in self.baselines)
+        return tuple(self.best(max_drop, baseline=baseline, fidelity=fidelity) for baseline in self.baselines)
 
     def pareto(self, objective: str = "latency", metric: str | None = None) -> pd.DataFrame:
         """Return the rows that no other row of the same examples beats in both quality and objective, cheapest first.
@@ -267,11 +272,11 @@ class RunResults:
             getattr(self, name).to_csv(path, index=False)
         return paths
 
-    def to_json(self, max_drop: float | None = None) -> dict[str, object]:
+    def to_json(self, max_drop: float | None = None, fidelity: FidelityLimit = None) -> dict[str, object]:
         """Return the results as plain data: `spec`, `machine`, `versions`, each frame as a list of rows, `notes`, the
-        `choices` of `choices(max_drop)`, and the row of the first one as `best`.
+        `choices` of `choices(max_drop, fidelity)`, and the row of the first one as `best`.
         """
-        choices = self.choices(max_drop)
+        choices = self.choices(max_drop, fidelity)
         return {
             "spec": self.spec.as_dict(),
             "machine": as_plain(self.records.info.machine),

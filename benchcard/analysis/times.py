@@ -30,7 +30,7 @@ class TimeFigures:
         load_ms: The median time to load the model.
         first_call_ms: The median time of the first call.
         memory_mb: The peak memory above that of the process before it loaded the model, in 10^6 bytes.
-        memory_saved: How much less that is than the baseline's, in %; None for the baseline itself.
+        memory_saved: How much less that is than the baseline's, in %.
     """
 
     intervals: dict[str, Interval | None]
@@ -90,7 +90,7 @@ def _figures(part: Part | None, cell: Cell) -> TimeFigures | Failure:
 
 
 def _memory_saved(part: Part, name: str) -> float | None:
-    baseline = part.peaks_bytes(part.baseline) if part.baseline and part.baseline != name else []
+    baseline = part.peaks_bytes(part.baseline) if part.baseline else []
     peaks = part.peaks_bytes(name)
     return 100 * (1 - max(peaks) / max(baseline)) if peaks and baseline and max(baseline) > 0 else None
 

@@ -30,6 +30,7 @@ from benchcard.utils.text import pluralize, quote_names
 if TYPE_CHECKING:
     import pandas as pd
 
+    from benchcard.metrics.info import FidelityLimit
 
 BAD_SPEC = 2
 NOT_COMPARED = 2
@@ -253,6 +254,7 @@ def plan(spec: Path, grid: str | None, budget: str | None, as_csv: bool, as_json
 @_grid_option
 @_budget_option
 @hub.max_drop_option
+@hub.fidelity_option
 @click.option("--quiet", "-q", is_flag=True, help="Show no progress.")
 def run(
     spec: str,
@@ -261,6 +263,7 @@ def run(
     grid: str | None,
     budget: str | None,
     max_drop: float | None,
+    fidelity: FidelityLimit,
     quiet: bool,
     **given: str | None,
 ) -> None:
@@ -271,6 +274,7 @@ def run(
     """
     from benchcard.analysis.frames.failures import incomplete_rows
     from benchcard.benchmark import Benchmark
+    from benchcard.metrics.info import write_limits
     from benchcard.run.directory import DRAFT
 
     if _is_spec(spec):
@@ -280,10 +284,10 @@ def run(
     else:
         benchmark = Benchmark.for_model(spec, grid=grid, budget=budget, **_given(**given))
     results = benchmark.run(path, timeout_s=timeout_s, progress=not quiet)
-    choices = results.choices(max_drop)
+    choices = results.choices(max_drop, fidelity)
     has_figures = any(choice.row is not None for choice in choices)
     # The card is written before any output, which fails if the reader has closed the pipe.
-    card = results.card(max_drop=max_drop).save(results.path / "README.md") if has_figures else None
+    card = results.card(max_drop=max_drop, fidelity=fidelity).save(results.path / "README.md") if has_figures else None
     for note in results.notes:
         write_text(f"note: {note}")
     _print_noise(results.noise)
@@ -302,6 +306,7 @@ def run(
     for choice in choices:
         write_text(f"best: {choice}")
     drop = "" if max_drop is None else f" --max-drop {max_drop:g}"
+    drop += "".join(f" --fidelity {limit}" for limit in write_limits(fidelity))
     write_text(f"publish: benchcard push {shlex.quote(str(results.path))} YOUR-NAME/{benchmark.repository_name}{drop}")
 
 
@@ -369,8 +374,15 @@ def audit(
 @wide_option
 @click.option("--explain", "row", type=int, help="Explain the results of a row.")
 @hub.max_drop_option
+@hub.fidelity_option
 def show(
-    path: Path, frame_name: str | None, as_json: bool, wide: bool, row: int | None, max_drop: float | None
+    path: Path,
+    frame_name: str | None,
+    as_json: bool,
+    wide: bool,
+    row: int | None,
+    max_drop: float | None,
+    fidelity: FidelityLimit,
 ) -> None:
     """Show the results in the run directory RUN."""
     from benchcard.results import Results
@@ -381,7 +393,7 @@ def show(
     elif frame_name:
         click.echo(getattr(results, frame_name).to_csv(index=False), nl=False)
     elif as_json:
-        write_json(results.to_json(max_drop))
+        write_json(results.to_json(max_drop, fidelity))
     else:
         click.echo("\nQuality")
         printed = table(results.quality, wide)
@@ -393,7 +405,7 @@ def show(
         for failure in results.failures.to_dict("records"):
             place = f"row {failure['row']}, {failure['missing']}: {failure['stage']}"
             write_text(f"{place}: {failure['type']}: {failure['message']}")
-        for choice in results.choices(max_drop):
+        for choice in results.choices(max_drop, fidelity):
             write_text(f"\nbest: {choice.explain()}")
 
 
@@ -456,6 +468,7 @@ def compare(
 @click.argument("path", metavar="RUN", type=click.Path(path_type=Path))
 @click.option("--layout", default="full", show_default=True, help="The layout of the card.")
 @hub.max_drop_option
+@hub.fidelity_option
 @click.option(
     "--output",
     "-o",
@@ -463,11 +476,13 @@ def compare(
     help="Write to this file. The text of an existing README is kept.  [default: standard output]",
 )
 @click.option("--force", is_flag=True, help="Replace a section that was edited manually.")
-def write_card(path: Path, layout: str, max_drop: float | None, output: Path | None, force: bool) -> None:
+def write_card(
+    path: Path, layout: str, max_drop: float | None, fidelity: FidelityLimit, output: Path | None, force: bool
+) -> None:
     """Write the card of the run directory RUN."""
     from benchcard.results import Results
 
-    card = Results.load(path).card(layout, max_drop=max_drop)
+    card = Results.load(path).card(layout, max_drop=max_drop, fidelity=fidelity)
     if output is None:
         click.echo(card.text, nl=False)
     else:

@@ -30,6 +30,34 @@ max_drop_option = click.option(
 )
 
 
+def _read_limits(
+    _context: click.Context, _option: click.Parameter, values: tuple[str, ...]
+) -> float | dict[str, float] | None:
+    """Return limits of fidelity by figure, or the one of the leading figure; None without limits."""
+    limits: dict[str, float] = {}
+    for value in values:
+        name, _, number = value.rpartition("=")
+        try:
+            limits[name] = float(number)
+        except ValueError:
+            raise click.BadParameter(f"expected a number, or FIGURE=NUMBER as kl_mean=0.01; found {value}") from None
+    if "" in limits:
+        if len(values) > 1:
+            raise click.BadParameter("expected one number, or FIGURE=NUMBER for each of several figures")
+        return limits[""]
+    return limits or None
+
+
+fidelity_option = click.option(
+    "--fidelity",
+    metavar="[FIGURE=]LIMIT",
+    multiple=True,
+    callback=_read_limits,
+    help="How far the outputs of the best configuration may be from the baseline's, as kl_mean=0.01; for several "
+    "figures give the option several times. Without a name it is for the leading figure.",
+)
+
+
 @click.command()
 @click.argument("path", metavar="RUN", type=click.Path(path_type=Path))
 @click.argument("repo_id", metavar="REPO_ID")
@@ -41,6 +69,7 @@ max_drop_option = click.option(
 @click.option("--slug", help="The name of the section of the README.  [default: from the data set and the spec]")
 @click.option("--layout", help="The layout of the card.")
 @max_drop_option
+@fidelity_option
 @click.option("--force", is_flag=True, help="Replace a section that was edited manually, and models of other authors.")
 @click.option("--prune", is_flag=True, help="Remove models of earlier pushes that are no longer chosen.")
 @click.option("--overwrite", multiple=True, metavar="KEY", help="Replace the value of this key of the front matter.")

@@ -6,7 +6,6 @@ Leaves the figures to `benchcard.metrics.fidelity`.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
@@ -33,12 +32,8 @@ def compare_outputs(task: Task, rows: Rows, baseline: Path, model: Path, seed: i
     if output.kind == "number":
         return {"rms_difference": fidelity.rms_difference(np.asarray(before), np.asarray(after))}
     every = np.arange(len(rows))
-    if output.kind == "answer":
-        # Not the probability of no answer, which an answer has beside its text.
-        answers = [
-            [msgspec.convert(each, _Answer).prediction_text for each in of_model] for of_model in (before, after)
-        ]
-        return fidelity.prediction_figures(answers[0], answers[1], None, every)
+    if output.kind == "prediction":
+        return fidelity.prediction_figures(before, after, None, every)
     expected, owners = _units(rows, items_of(expected_arrays, output.kept), output.positions)
     actual, _ = _units(rows, items_of(actual_arrays, output.kept), output.positions)
     if expected.shape != actual.shape or not expected.size:
@@ -58,11 +53,6 @@ def compare_outputs(task: Task, rows: Rows, baseline: Path, model: Path, seed: i
         **fidelity.divergence_figures(divergences(expected, actual), owners),
         **fidelity.prediction_figures(before, after, references, owners if output.positions else every),
     }
-
-
-@dataclass(frozen=True)
-class _Answer:
-    prediction_text: str
 
 
 def _flat(lists: Sequence[object]) -> list[object]:

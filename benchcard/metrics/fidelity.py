@@ -17,6 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 from benchcard.measure import significance
 from benchcard.measure.intervals import CONFIDENCE
 from benchcard.metrics.examples import FigureOfExamples
+from benchcard.metrics.uncertainty import is_same
 from benchcard.utils.values import Interval
 
 Floats = NDArray[np.float64]
@@ -74,7 +75,7 @@ def prediction_figures(
     """Return the share of equal predictions of units, and how many were lost (right to wrong), gained (wrong to right)
     and swapped (wrong to another wrong one), where there are references.
     """
-    equal = np.array([before == after for before, after in zip(baseline, model)], dtype=bool)
+    equal = np.array([is_same(before, after) for before, after in zip(baseline, model)], dtype=bool)
     figures = {"agreement": share(equal, owners)}
     if references is not None:
         right, still = (

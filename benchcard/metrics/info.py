@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from types import MappingProxyType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 from benchcard import registry
 
@@ -114,6 +114,9 @@ The first one that a task has is its leading figure, by which rows are ranked.""
 RECOVERY = "recovery"
 """The first metric in % of the baseline's."""
 
+FidelityLimit: TypeAlias = float | Mapping[str, float] | None
+"""Limits of figures of `FIDELITY` by name, or one for the leading figure; None for no limit."""
+
 RESERVED_COLUMNS = frozenset(
     {"row", "samples", "failure", "not_compared", "same_model_as", "saturation_risk", "positive_class"}
     | {"total_time_in_seconds", "samples_per_second", "latency_in_seconds", "predictions_changed"}
@@ -146,6 +149,13 @@ def leading_figure(fidelity: Mapping[str, Interval]) -> tuple[str, Interval | No
     """Return the figure of fidelity by which rows are ranked, and its name; an empty name where there is none."""
     name = next((name for name in FIDELITY if name in fidelity), "")
     return name, fidelity.get(name)
+
+
+def write_limits(limit: FidelityLimit) -> list[str]:
+    """Return limits of fidelity as the command line takes them: `0.01`, or `kl_mean=0.01` each."""
+    if isinstance(limit, Mapping):
+        return [f"{name}={value:g}" for name, value in limit.items()]
+    return [] if limit is None else [f"{limit:g}"]
 
 
 def default_max_drop(unit: str | None) -> float:

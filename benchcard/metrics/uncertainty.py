@@ -74,11 +74,12 @@ def figure_uncertainty(estimate: Interval, test: PairedTest | None) -> FigureUnc
 
 
 def count_changed(baseline: Sequence[object], model: Sequence[object]) -> int:
-    """Return how many predictions differ: numbers beyond the digits of single precision, answers by their text."""
-    return sum(not _same(before, after) for before, after in zip(baseline, model))
+    """Return how many predictions differ; see `is_same`."""
+    return sum(not is_same(before, after) for before, after in zip(baseline, model))
 
 
-def _same(before: object, after: object) -> bool:
+def is_same(before: object, after: object) -> bool:
+    """Return whether predictions are equal: numbers to the digits of single precision, answers by their text."""
     if isinstance(before, (int, float)) and isinstance(after, (int, float)) and float in (type(before), type(after)):
         return math.isclose(before, after, rel_tol=_SAME_NUMBER, abs_tol=_SAME_NUMBER)
     if isinstance(before, Mapping) and isinstance(after, Mapping) and "prediction_text" in before:

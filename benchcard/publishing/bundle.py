@@ -30,6 +30,7 @@ from benchcard.errors import CardError
 from benchcard.evaluation.rows import Rows
 from benchcard.hub.files import make_upload
 from benchcard.hub.overwrite import OverwritePolicy, dump_manifest, manifest_entry
+from benchcard.metrics.info import FidelityLimit
 from benchcard.publishing import file_table, usage
 from benchcard.publishing import weights as weight_files
 from benchcard.publishing.facts import make_facts
@@ -65,6 +66,7 @@ def write_bundle(
     artifacts: Artifacts = "best",
     layout: str | None = None,
     max_drop: float | None = None,
+    fidelity: FidelityLimit = None,
     force: bool = False,
     prune: bool = False,
 ) -> Bundle:
@@ -74,7 +76,7 @@ def write_bundle(
         BenchcardError: A requested row has no model, or the folder cannot be written.
         CardError: The Hub would refuse the card; the message names every wrong field.
     """
-    weights = weight_files.chosen_weights(results, artifacts, max_drop)
+    weights = weight_files.chosen_weights(results, artifacts, max_drop, fidelity)
     with replacing_folder(folder) as draft:
         repository, own = draft / REPOSITORY, draft / REPOSITORY / FOLDER / slug
         own.mkdir(parents=True)
@@ -86,7 +88,7 @@ def write_bundle(
         _results_table(results).to_csv(own / RESULTS, index=False, lineterminator="\n")
         latencies_frame(results).to_parquet(own / LATENCIES, index=False)
         (own / RUN).write_bytes(dump_manifest(run_json(results, weights, manifest)))
-        facts = make_facts(results, max_drop, slug)
+        facts = make_facts(results, max_drop, slug, fidelity)
         prepared = results.records.records[weights[0].row].outcomes.prepare if weights else None
         context = Rows(prepared.folder).context if prepared else {}
         # A base model that the spec names is not the model that was measured.

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, TypeAlias
 
-from benchcard.analysis import metric_info
+from benchcard.analysis import metric_info, row_facts
 from benchcard.analysis.frames.columns import row_parameters
 from benchcard.analysis.frames.models import model_columns
 from benchcard.analysis.frames.noise import certificates
@@ -19,7 +19,7 @@ from benchcard.analysis.gains import Gain, unfinished_rows
 from benchcard.analysis.public_names import public_message, public_name, public_parameter
 from benchcard.analysis.reasons import explain_search
 from benchcard.analysis.records import Records
-from benchcard.analysis.row_facts import RowQuality, fidelity, recovery, row_quality
+from benchcard.analysis.row_facts import RowQuality, recovery, row_quality
 from benchcard.analysis.run_results import RunResults
 from benchcard.analysis.times import TimeFigures, row_times
 from benchcard.card.facts import Data, Facts, Figures, FrontMatter, Metric, Noise, Plain, Row, figure
@@ -28,7 +28,7 @@ from benchcard.card.frontmatter.hubterms import LICENSES
 from benchcard.card.frontmatter.merge import OWN_SOURCE
 from benchcard.card.layouts import reproduce
 from benchcard.card.layouts.full_tables import CHANGED, DETECTABLE, NODES, RATIO, SAMPLES, SIZE
-from benchcard.metrics.info import FIDELITY, RECOVERY, MetricInfo
+from benchcard.metrics.info import FIDELITY, RECOVERY, FidelityLimit, MetricInfo
 from benchcard.run.record import Record
 from benchcard.sources.resolve import Source
 from benchcard.spec.parameters import PARAMETERS, split_name
@@ -66,15 +66,17 @@ _Times: TypeAlias = Mapping[Shape, TimeFigures | Failure | None]
 """The times of a row by shape, or why there are none; None where the spec asks for no timing."""
 
 
-def make_facts(results: RunResults, max_drop: float | None = None, section: str | None = None) -> Facts:
+def make_facts(
+    results: RunResults, max_drop: float | None = None, section: str | None = None, fidelity: FidelityLimit = None
+) -> Facts:
     """Return the facts of a run's card, with absolute paths of this machine replaced by their last names.
 
-    `max_drop` is how much of the first metric the row to ship may lose, and `section` the name of the card's section;
-    None for the defaults.
+    `max_drop` is how much of the first metric the row to ship may lose, `fidelity` how far its outputs may be from the
+    baseline's, and `section` the name of the card's section; None for the defaults.
     """
     spec, plan, records = results.spec, results.plan, results.records
     times = [dict(row_times(records, record)) for record in records.records]
-    choices = results.choices(max_drop)
+    choices = results.choices(max_drop, fidelity)
     chosen = [choice.row for choice in choices]
     unmeasured, rows = unfinished_rows(records), _rows(results, times)
     facts = Facts(
@@ -305,7 +307,7 @@ def _figures(
     compared = record.outcomes.compare
     changed = compared.values.predictions_changed if compared else None
     figures |= {CHANGED: figure(changed), SAMPLES: figure(samples)}
-    figures |= {name: _finite(interval) for name, interval in fidelity(record).items()}
+    figures |= {name: _finite(interval) for name, interval in row_facts.fidelity(record).items()}
     figures |= {RECOVERY: _finite(recovery(record)), **{name: figure(model[name]) for name in (_SAVED, _BITS)}}
     if model[NODES[0]] is not None:
         figures |= {name: figure(model[name]) for name in NODES}

@@ -25,6 +25,7 @@ from benchcard.errors import CardError, HubError
 from benchcard.hub import push, repository
 from benchcard.hub.faults import RetryPolicy
 from benchcard.hub.files import Pushed
+from benchcard.metrics.info import FidelityLimit, write_limits
 from benchcard.publishing.bundle import Bundle, write_bundle
 from benchcard.publishing.facts import default_slug
 from benchcard.publishing.weights import Artifacts, without_model
@@ -51,6 +52,7 @@ class PushOptions:
     slug: str | None = None
     layout: str | None = None
     max_drop: float | None = None
+    fidelity: FidelityLimit = None
     force: bool = False
     prune: bool = False
     overwrite: Collection[str] = ()
@@ -67,6 +69,8 @@ class PushOptions:
         for name in ("slug", "layout", "max_drop", "revision"):
             if (value := getattr(self, name)) is not None:
                 words += [f"--{name.replace('_', '-')}", str(value)]
+        for limit in write_limits(self.fidelity):
+            words += ["--fidelity", limit]
         for key in self.overwrite:
             words += ["--overwrite", key]
         flags = {
@@ -89,7 +93,7 @@ def push_to_hub(results: RunResults, repo_id: str, options: PushOptions) -> Push
     """Push the card, the figures behind it and the chosen models in one commit; see `Results.push_to_hub`."""
     if repo_id.count("/") != 1 or not is_hub_id(repo_id):
         raise HubError(f"a repository is `namespace/name`, found {repo_id!r}")
-    if all(choice.row is None for choice in results.choices(options.max_drop)):
+    if all(choice.row is None for choice in results.choices(options.max_drop, options.fidelity)):
         raise CardError(f"no configuration has figures: `benchcard show {results.path}` says why")
     slug = options.slug or default_slug(results)
     expect_slug(slug)
@@ -104,6 +108,7 @@ def push_to_hub(results: RunResults, repo_id: str, options: PushOptions) -> Push
             artifacts=options.artifacts,
             layout=options.layout,
             max_drop=options.max_drop,
+            fidelity=options.fidelity,
             force=options.force,
             prune=options.prune,
         )
@@ -135,7 +140,7 @@ def _weights_warnings(results: RunResults, options: PushOptions) -> list[str]:
     """Return a warning if the best row is to be pushed and has no weights."""
     if options.artifacts != "best":
         return []
-    choices = results.choices(options.max_drop)
+    choices = results.choices(options.max_drop, options.fidelity)
     best = choices[0].row
     reason = choices[0].reason if best is None else without_model(results, best)
     rows = [choice.row for choice in choices if choice.row is not None and without_model(results, choice.row) is None]

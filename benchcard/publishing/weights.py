@@ -25,6 +25,7 @@ from benchcard.analysis.public_names import last_name
 from benchcard.analysis.run_results import RunResults
 from benchcard.errors import BenchcardError
 from benchcard.graphs.files import external_files, location_entries
+from benchcard.metrics.info import FidelityLimit
 from benchcard.run.record import Record
 from benchcard.steps.models import path_of
 from benchcard.steps.step import Outcome
@@ -82,7 +83,9 @@ class Weights:
         return f"{self.folder}/{self.name}"
 
 
-def chosen_weights(results: RunResults, artifacts: Artifacts, max_drop: float | None = None) -> tuple[Weights, ...]:
+def chosen_weights(
+    results: RunResults, artifacts: Artifacts, max_drop: float | None = None, fidelity: FidelityLimit = None
+) -> tuple[Weights, ...]:
     """Return the models to publish, without duplicates: of the `best` row, of `all` rows, of `none`, or of given ones.
 
     The first quantized model and the first other one have the names that libraries load by default.
@@ -94,7 +97,7 @@ def chosen_weights(results: RunResults, artifacts: Artifacts, max_drop: float | 
     if isinstance(artifacts, str):
         if artifacts not in ("best", "all", "none"):
             raise BenchcardError(f"artifacts is `best`, `all`, `none` or a list of rows, found {artifacts!r}")
-        best = None if artifacts == "none" else results.best(max_drop).row
+        best = None if artifacts == "none" else results.best(max_drop, fidelity=fidelity).row
         rows = [] if best is None else [best]
         rows += range(len(records)) if artifacts == "all" else []
     else:

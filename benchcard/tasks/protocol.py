@@ -138,14 +138,14 @@ class ComparedOutput:
 
     Attributes:
         kind: What the outputs are: the logits of one `label`, or of `labels` that are predicted independently; an
-            `embedding`; a `number` or an `answer` as in SQuAD, which are compared as predictions.
+            `embedding`; or the `number` or another `prediction` that is made of them.
         kept: The name under which `Task.kept` keeps them; empty for predictions.
         positions: The name of an array beside each item with the positions on the first axis that are compared, as the
             first tokens of words; the prediction is then a list with one entry for each. Empty where there is no such
             axis.
     """
 
-    kind: Literal["label", "labels", "embedding", "number", "answer"]
+    kind: Literal["label", "labels", "embedding", "number", "prediction"]
     kept: str = ""
     positions: str = ""
 

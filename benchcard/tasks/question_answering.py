@@ -126,7 +126,7 @@ class QuestionAnswering:
 
     def compared_output(self, context: Context) -> ComparedOutput:
         """Return that models are compared by their answers."""
-        return ComparedOutput("answer")
+        return ComparedOutput("prediction")
 
     def inputs(self, model: Path, batch_size: int, input_length: int | None, seed: int) -> TimedInputs:
         """Return token ids `(batch, tokens) int64` of pairs of texts without padding, and the other inputs."""

@@ -333,3 +333,98 @@ def test_none_among_numbers_stays_none():
     choice = chosen_of(rows_of([0.9, 0.9], precisions=[None, 0.5]), of([ONE, ONE]))
     assert choice.parameters == {"precision": None}
     assert str(choice).startswith("row 0 (): keep the baseline")
+
+
+def with_fidelity(rows, name, figures):
+    """Return rows with a figure of fidelity each: (value, low, high)."""
+    return {row: replace(entry, fidelity={name: Interval(*figures[row])}) for row, entry in rows.items() if row} | {
+        0: rows[0]
+    }
+
+
+def fidelity_choice(ratios, figures, name="kl_mean", values=(0.9, 0.9, 0.9), differences=None, **rest):
+    """Return the choice among rows with these ratios and figures of fidelity."""
+    rows = with_fidelity(rows_of(values, differences=differences), name, figures)
+    return Chooser(rows, of(ratios), 0, "accuracy", 0.01, **rest).choose()
+
+
+SAME = [ONE, (2.0, 1.8, 2.2, True), (1.9, 1.7, 2.1, True)]
+FAR, CLOSE = (1e-3, 0.9e-3, 1.1e-3), (1e-5, 0.9e-5, 1.1e-5)
+
+
+def test_fidelity_decides_among_rows_that_are_equally_fast():
+    """Of rows whose gains do not differ detectably, the one closest to the baseline is chosen, and both reasons say
+    so; a row that is detectably slower is not taken for its fidelity.
+    """
+    found = fidelity_choice(SAME, [None, FAR, CLOSE])
+    assert found.row == 2
+    assert found.reason.endswith("; closer to the baseline than row 1, which is not detectably better otherwise")
+    assert found.gain == Interval(pytest.approx(1.9), 1.7, 2.1)
+    assert found.alternatives[0].reason == (
+        "2.00x [1.80, 2.20] as fast as the baseline: not detectably better than row 2, and farther from the baseline: "
+        "kl_mean 0.001 [0.0009, 0.0011] instead of 1e-05 [9e-06, 1.1e-05]"
+    )
+    assert fidelity_choice([ONE, FAST, (1.5, 1.4, 1.6, True)], [None, FAR, CLOSE]).row == 1
+
+
+@pytest.mark.parametrize(
+    "figures",
+    [
+        [None, CLOSE, FAR],
+        [None, (1e-3, 0.5e-3, 2e-3), (0.9e-3, 0.4e-3, 1.9e-3)],
+        [None, (1e-3, None, None), (1e-5, None, None)],
+    ],
+)
+def test_fidelity_must_differ_detectably_to_decide(figures):
+    """The fastest row is chosen if no other is closer by more than the intervals, or these are not known."""
+    assert fidelity_choice(SAME, figures).row == 1
+
+
+def test_higher_may_be_closer():
+    """Cosines and agreement are higher where a row is closer; the closest of three is chosen."""
+    ratios = [*SAME, (1.95, 1.75, 2.15, True)]
+    figures = [None, (0.90, 0.89, 0.91), (0.95, 0.94, 0.96), (0.99, 0.98, 0.995)]
+    assert fidelity_choice(ratios, figures, "cosine_mean", [0.9] * 4).row == 3
+
+
+def test_a_row_that_is_detectably_worse_is_not_taken_for_its_fidelity():
+    """A row with a worse metric than the fastest, by more than their intervals, is not its equal."""
+    same, worse = (-0.001, -0.002, 0.001), (-0.008, -0.009, -0.005)
+    assert fidelity_choice(SAME, [None, FAR, CLOSE], differences=[None, same, worse]).row == 1
+    assert fidelity_choice(SAME, [None, FAR, CLOSE], differences=[None, worse, same]).row == 2
+    assert fidelity_choice(SAME, [None, FAR, CLOSE], values=(0.9, 0.9, 0.895)).row == 1
+
+
+def test_the_ratio_of_two_rows_decides_whether_they_are_equally_fast():
+    """Where two rows were timed together, their own ratio counts, not the overlap of their gains."""
+    rows = with_fidelity(rows_of([0.9] * 3), "kl_mean", [None, FAR, CLOSE])
+    for differ, chosen in ((True, 1), (False, 2), (None, 2)):
+        gains = replace(of(SAME), differ=lambda row, other, differ=differ: differ)
+        assert Chooser(rows, gains, 0, "accuracy", 0.01).choose().row == chosen
+
+
+@pytest.mark.parametrize(
+    ("name", "limit", "reason"),
+    [
+        ("kl_mean", 0.00105, "kl_mean 0.001 [0.0009, 0.0011] may be above 0.00105"),
+        ("kl_mean", 0.0005, "kl_mean 0.001 [0.0009, 0.0011] is above 0.0005"),
+        ("agreement", 0.00095, "agreement 0.001 [0.0009, 0.0011] may be below 0.00095"),
+        ("agreement", 0.01, "agreement 0.001 [0.0009, 0.0011] is below 0.01"),
+        ("kl_max", 0.1, "no kl_max, for which there is a limit"),
+    ],
+)
+def test_a_limit_of_fidelity(name, limit, reason):
+    """A row whose interval exceeds a limit is not chosen, and its reason has figure and limit."""
+    figure_name = "kl_mean" if name == "kl_max" else name
+    found = fidelity_choice(SAME[:2], [None, FAR], figure_name, [0.9, 0.9], limits={name: limit})
+    assert found.row == 0
+    assert found.alternatives[0].reason == reason
+    assert found.fidelity == {name: limit}
+
+
+def test_rows_within_a_limit_are_chosen():
+    """A row within the limit is chosen; a figure without an interval counts by its value."""
+    assert fidelity_choice(SAME[:2], [None, FAR], values=[0.9, 0.9], limits={"kl_mean": 0.0011}).row == 1
+    alone = [None, (0.5, None, None)]
+    assert fidelity_choice(SAME[:2], alone, "kl_max", [0.9, 0.9], limits={"kl_max": 0.5}).row == 1
+    assert fidelity_choice(SAME[:2], alone, "kl_max", [0.9, 0.9], limits={"kl_max": 0.4}).row == 0

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 from made_part import died, made_part
 
 from benchcard import Results
-from benchcard.analysis.gains import _gain, unfinished_rows
+from benchcard.analysis.gains import _gain, _latencies_differ, unfinished_rows
 from benchcard.measure.machine_state import MachineState
 from benchcard.utils.values import Failure, Shape
 
@@ -140,3 +141,20 @@ def test_a_run_that_was_stopped_says_how_far_it_got(results):
     text = stopped.card().text
     assert "\n\n**This run is not finished**, with 0 of 6 configurations done: `benchcard run` continues it" in text
     assert "faster" not in text.split("### What was compared")[0]
+
+
+def test_two_rows_are_compared_by_their_own_ratio():
+    """Rows that were timed together differ if their own paired ratio excludes 1, at any shape; rows of one cell never
+    do, and rows of two parts cannot be compared.
+    """
+    part = made_part({"base": 200_000, "x": 100_000, "y": 100_100, "z": 150_000})
+    names = ("base", "x", "y", "z", "x")
+    records = SimpleNamespace(
+        records=[SimpleNamespace(cells={SHAPE: SimpleNamespace(name=name)}) for name in names],
+        timed={(row, SHAPE): part for row in range(len(names))},
+    )
+    assert _latencies_differ(records, 1, 3)
+    assert _latencies_differ(records, 1, 2) is False
+    assert _latencies_differ(records, 1, 4) is False
+    records.timed[4, SHAPE] = made_part({"base": 200_000, "x": 100_000})
+    assert _latencies_differ(records, 1, 4) is None

@@ -414,6 +414,11 @@ def test_no_token_is_written_anywhere(push, run, hub, capsys):
     [
         ({"artifacts": "best"}, ""),
         ({"max_drop": 0.5, "artifacts": "none"}, " --artifacts none --max-drop 0.5"),
+        ({"artifacts": "none", "fidelity": 0.01}, " --artifacts none --fidelity 0.01"),
+        (
+            {"artifacts": "none", "fidelity": {"kl_mean": 1e-5, "agreement": 0.9}},
+            " --artifacts none --fidelity kl_mean=1e-05 --fidelity agreement=0.9",
+        ),
         (
             {"artifacts": [1, 2], "slug": "mine", "layout": "classic", "overwrite": ["license"], "force": True},
             " --artifacts 1,2 --slug mine --layout classic --overwrite license --force",

@@ -709,3 +709,96 @@ def test_quality_has_intervals_and_paired_tests(results):
         assert frame.loc[row, "accuracy_detectable_difference"] >= 6 / 24
     assert frame["accuracy_difference"].isna().tolist() == [True] + [False] * 5
     assert frame["not_compared"].isna().all()
+
+
+def test_fidelity_is_that_of_the_kept_outputs(results):
+    """The divergence of each row is scipy's, of the softmax of kept logits; the baseline has none. What the card shows
+    is read back into a frame.
+    """
+    import numpy as np
+    from scipy.special import softmax
+    from scipy.stats import entropy
+
+    frame = results.quality.set_index("row")
+    kept = [
+        softmax(np.load(record.outcomes.evaluate.folder / "predictions.npz")["scores"].astype(np.float64), axis=-1)
+        for record in results.records.records
+    ]
+    for row in range(1, 6):
+        expected = entropy(kept[0], kept[row], axis=-1)
+        assert frame.loc[row, "kl_mean"] == pytest.approx(expected.mean(), rel=1e-6, abs=1e-13)
+        assert frame.loc[row, "kl_max"] == pytest.approx(expected.max(), rel=1e-6, abs=1e-13)
+        assert frame.loc[row, "agreement"] == pytest.approx(1 - frame.loc[row, "predictions_changed"] / 24)
+        counts = frame.loc[row, ["lost", "gained", "swapped"]].sum()
+        assert counts == frame.loc[row, "predictions_changed"]
+        ratio = frame.loc[row, "accuracy"] / frame.loc[0, "accuracy"]
+        assert frame.loc[row, "recovery"] == pytest.approx(100 * ratio)
+        assert frame.loc[row, "recovery_low"] <= frame.loc[row, "recovery"] <= frame.loc[row, "recovery_high"]
+    closeness = ["kl_mean", "kl_p99", "agreement", "lost", "recovery"]
+    assert frame.loc[0, closeness].isna().all()
+    shown = read_quality(results)
+    for name in closeness:
+        assert shown[name].astype(float).tolist() == pytest.approx(
+            frame[name].astype(float).tolist(), rel=0.01, abs=1e-3 if name != "kl_mean" else 1e-12, nan_ok=True
+        )
+
+
+def read_quality(results):
+    """Return the frame of quality that the card of a run gives, read as text."""
+    from benchcard import Results
+
+    return Results.from_card(results.card().text).quality.set_index("row")
+
+
+def test_what_a_row_saves(results):
+    """Bits of weights are those of the types, with scales; size and memory saved are in % of the baseline's."""
+    models, time = results.models.set_index("row"), results.time
+    onnx = models["framework"] == "onnxruntime"
+    quantized = models["apply_quantization"] == True  # noqa: E712
+    assert models.loc[0, "bits_per_weight"] == 32
+    assert models.loc[quantized, "bits_per_weight"].between(4, 40).all()
+    assert models.loc[~onnx, "bits_per_weight"].isna().all()
+    expected = 100 * (1 - models["size_mb"] / models["size_mb"][0])
+    assert models["size_saved"].tolist() == pytest.approx(expected.tolist())
+    memory = time[time["batch_size"] == 1].set_index("row")
+    expected = 100 * (1 - memory["memory_mb"] / memory["memory_mb"][0])
+    assert memory["memory_saved"].tolist() == pytest.approx(expected.tolist())
+
+
+def test_a_limit_of_fidelity_holds_everywhere(results):
+    """`best`, `choices`, `to_json`, the card and the commands go by the same limits; a number is one of the leading
+    figure. A figure that was not computed is refused, with those that were.
+    """
+    import json
+
+    from click.testing import CliRunner
+
+    from benchcard.cli.commands import main
+
+    def benchcard(*arguments):
+        return CliRunner().invoke(main, [*map(str, arguments)])
+
+    limit = float(results.quality["kl_mean"].median())
+    best = results.best(max_drop=1.0, fidelity=limit, objective="size")
+    exceeding = set(results.quality.index[results.quality["kl_mean"] > limit])
+    assert best.row not in exceeding
+    reasons = {each.row: each.reason for each in best.alternatives}
+    assert all(f"is above {limit:g}" in reasons[row] for row in exceeding)
+    assert best.fidelity == {"kl_mean": limit}
+    assert results.best(max_drop=1.0, fidelity={"kl_mean": limit}, objective="size") == best
+    for limits, options in (
+        (limit, [str(limit)]),
+        ({"kl_mean": limit, "agreement": 0.1}, [f"kl_mean={limit}", "agreement=0.1"]),
+    ):
+        chosen = results.best(fidelity=limits)
+        arguments = [word for option in options for word in ("--fidelity", option)]
+        assert chosen.explain() in benchcard("show", results.path, *arguments).output
+        shown = json.loads(benchcard("show", results.path, "--json", *arguments).output)
+        assert shown["choices"][0]["fidelity"] == dict(chosen.fidelity)
+        assert benchcard("card", results.path, *arguments).output == results.card(fidelity=limits).text
+    with pytest.raises(BenchcardError, match=r"`kl_mena` was not computed.*did you mean `kl_mean`"):
+        results.best(fidelity={"kl_mena": 1.0})
+    with pytest.raises(BenchcardError, match=r"fidelity\.kl_mean"):
+        results.best(fidelity=math.nan)
+    for wrong in (["--fidelity", "much"], ["--fidelity", "0.1", "--fidelity", "agreement=0.9"]):
+        assert "Invalid value for '--fidelity'" in benchcard("show", results.path, *wrong).output

@@ -78,9 +78,9 @@ def _size(records: Records, record: Record) -> int | None:
 
 
 def _size_saved(records: Records, record: Record, size: int | None) -> float | None:
-    """Return how much smaller than its baseline's file a row's is, in %; None for the baseline itself."""
+    """Return how much smaller than its baseline's file a row's is, in %."""
     baseline = record.configuration.baseline
-    if baseline is None or baseline == record.configuration.row or size is None:
+    if baseline is None or size is None:
         return None
     reference = _size(records, records.records[baseline])
     return 100 * (1 - size / reference) if reference else None

@@ -9,7 +9,7 @@ from typing import Any
 
 from benchcard.errors import Mistake, SpecError
 from benchcard.spec.schema import Boolean, ValueType
-from benchcard.tasks import Prepared, Question, Row, data, text
+from benchcard.tasks import ComparedOutput, Prepared, Question, Row, data, text
 from benchcard.tasks.outputs import output
 
 
@@ -53,6 +53,10 @@ class MaskedWord:
         """The likeliest token in the hole."""
         token = context["vocabulary"][int(items[0]["best"][memo])]
         return token.upper() if context["upper_case"] else token
+
+    def compared_output(self, context: Mapping[str, Any]) -> ComparedOutput:
+        """Models are compared by the tokens that they predict."""
+        return ComparedOutput("prediction")
 
     def inputs(self, model: Path, batch_size: int, input_length: int | None, seed: int) -> tuple[dict[str, Any], int]:
         """Token ids `(batch, tokens) int64`."""

@@ -31,7 +31,7 @@ from benchcard.evaluation.rows import Rows
 from benchcard.hub.files import make_upload
 from benchcard.hub.overwrite import OverwritePolicy, dump_manifest, manifest_entry
 from benchcard.metrics.info import FidelityLimit
-from benchcard.publishing import file_table, usage
+from benchcard.publishing import file_table, recipe, usage
 from benchcard.publishing import weights as weight_files
 from benchcard.publishing.facts import make_facts
 from benchcard.publishing.weights import Artifacts, Weights
@@ -98,6 +98,7 @@ def write_bundle(
         parts = [
             file_table.section(results, pushed or None, max_drop),
             usage.section(repo_id, results.spec.task, weights, names, root, original, context),
+            recipe.section(results, weights, repo_id, root, original),
         ]
         card = _card(facts, repo_id, slug, weights, layout, "\n".join(filter(None, parts)), original)
         for name, content in card.files.items():

@@ -33,17 +33,17 @@ from benchcard.errors import ArtifactError, UnfitGraphError
 from benchcard.evaluation.rows import read_predictions
 from benchcard.metrics.info import FIDELITY, leading_figure
 from benchcard.run.record import Record
+from benchcard.spec.parameters import FILE_NAME
 from benchcard.steps.step import NotRun
 from benchcard.utils.values import Interval
 
 if TYPE_CHECKING:
     from benchcard.graphs.weights import StoredWeights
 
-FILE = "framework_args.file_name"
-"""The benchmarked parameter whose rows are files."""
 # The types of failures that say nothing bad about a file: it may be one for another task, or too large for the machine.
 _NO_FAULT = (UnfitGraphError.__name__, NotRun.__name__, "MemoryError", "OSError", "SIGKILL", "TimeoutError")
 _STAGES = ("export", "evaluate")
+_SATURATION = "products of 8 bits can saturate on this processor, and the file may be good on another"
 _MEANINGS = {REFERENCE: "the reference", DEGRADED: "only where its loss is acceptable", BROKEN: "not at all"}
 
 
@@ -92,7 +92,7 @@ def repository_files(records: Records) -> dict[int, tuple[str, Path]]:
             files[row.row] = (name, folder / name)
         elif row.baseline == row.row:
             files[row.row] = (row["framework"], folder)
-    return files if FILE in records.plan.spec.grid else {}
+    return files if FILE_NAME in records.plan.spec.grid else {}
 
 
 def describe_files(
@@ -165,7 +165,10 @@ def _verdict(
         chance,
         spread,
     )
-    return judge(evidence, max_drop)
+    verdict = judge(evidence, max_drop)
+    may_saturate = weights is not None and "int8" in weights.names and records.info.machine.int8.u8s8_saturates
+    is_bad = verdict.name in (BROKEN, DEGRADED)
+    return replace(verdict, why=f"{verdict.why}; {_SATURATION}") if is_bad and may_saturate else verdict
 
 
 def _predictions(record: Record, baseline: Record | None) -> tuple[float | None, float | None]:

@@ -357,6 +357,7 @@ def audit(
             write_text(f"{file['file']} is {file['verdict']}: {file['why']}")
         for note in results.notes:
             write_text(f"note: {note}")
+        _print_noise(results.noise)
     aside = as_csv or as_json
     counts = frame["verdict"].value_counts()
     click.echo(", ".join(f"{count} {verdict}" for verdict, count in counts.items()), err=aside)

@@ -11,8 +11,8 @@ from benchcard.errors import ArtifactError, Mistake, SpecError
 from benchcard.export.existing import USUAL_PLACES
 from benchcard.graphs.weights import stored_weights
 from benchcard.sources.resolve import downloaded_model
+from benchcard.spec.parameters import FILE_NAME
 
-_FILES = "framework_args.file_name"
 _FLOAT = 32
 # The weights that PyTorch loads, of which a folder has one kind.
 _PYTORCH = ("*.safetensors", "pytorch_model*.bin")
@@ -37,8 +37,8 @@ def draft_audit(
         raise SpecError(Mistake("$.model", f"`{model}`, which has none", "a model with ONNX files", hint))
     bits = {name: _bits(folder / name) for name in names}
     order = sorted(names, key=lambda name: (-bits[name], name not in USUAL_PLACES, len(name), name))
-    grid: dict[str, object] = {_FILES: names}
-    baseline = {_FILES: order[0]}
+    grid: dict[str, object] = {FILE_NAME: names}
+    baseline = {FILE_NAME: order[0]}
     if bits[order[0]] < _FLOAT and any(path for pattern in _PYTORCH for path in folder.glob(pattern)):
         grid["framework"], baseline = ["onnxruntime", "pytorch"], {"framework": "pytorch"}
     sources = {

@@ -148,6 +148,9 @@ PARAMETERS: Mapping[str, Parameter] = MappingProxyType(
 # Parameters that are only shown on the card: they change nothing that is measured.
 CARD_NAMES = ("model_name", "base_model")
 
+# The parameter that chooses among the graphs of the model's folder.
+FILE_NAME = "framework_args.file_name"
+
 # The names of older cards, and the keyword of `Benchmark(...)`.
 ALIASES: Mapping[str, str] = MappingProxyType({"model": "name_or_path", "model_name_or_path": "name_or_path"})
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +19,7 @@ from onnxruntime.transformers.float16 import convert_float_to_float16
 from tiny_graphs import saved, written
 
 from benchcard import Results
-from benchcard.analysis.verdict import Evidence, chance_agreement, judge
+from benchcard.analysis.verdict import Evidence, Verdict, chance_agreement, judge
 from benchcard.cli.commands import main
 from benchcard.evaluation.rows import Rows, read_predictions
 from benchcard.measure import significance
@@ -161,3 +162,17 @@ def test_no_good_file_is_broken_in_200_audits_of_resampled_data(audit):
             verdicts[name].add(judge(evidence).name)
     for name, names in verdicts.items():
         assert names == {"faithful" if name in GOOD else "broken"}, (name, names)
+
+
+@pytest.mark.slow
+def test_a_processor_whose_products_saturate_is_named(audit, monkeypatch):
+    """An int8 file that is bad on such a processor may be good on another; a float one is not."""
+    _, _, results = audit
+    monkeypatch.setattr("benchcard.analysis.files.judge", lambda evidence, max_drop: Verdict("broken", "accuracy -0.3"))
+    info = results.records.info
+    for saturates in (False, True):
+        machine = replace(info.machine, int8=replace(info.machine.int8, u8s8_saturates=saturates))
+        other = Results(replace(results.records, info=replace(info, machine=machine)))
+        why = other.files().set_index("file")["why"]
+        assert ("saturate" in why["onnx/model_int8.onnx"]) == saturates
+        assert "saturate" not in why["onnx/model_fp16.onnx"]

@@ -176,10 +176,16 @@ def test_what_is_published_can_be_chosen(push, hub):
 
 @pytest.mark.parametrize("layout", ["full", "classic"])
 def test_the_card_says_which_row_each_file_is(push, hub, layout):
-    """One pushed model or several: their files are named with their rows, in either layout."""
+    """One pushed model or several: their files are named with their rows, in either layout, and in a table with what
+    they are; the first one can be made again with onnxruntime.
+    """
     push(artifacts=[1], layout=layout)
     text = hub.read(MINE, "README.md").decode()
     assert "\n`onnx/model_quantized.onnx` is row 1 (onnxruntime, " in text
+    table = text.partition("### Model files")[2].partition("###")[0]
+    assert "| `onnx/model_quantized.onnx` |" in table
+    assert "int8" in table
+    assert '\nquantize_dynamic("model.onnx", "model_quantized.onnx", ' in text
     push(artifacts=[0, 1], layout=layout)
     text = hub.read(MINE, "README.md").decode()
     assert "\n* `onnx/model.onnx` is row 0 (onnxruntime, " in text

@@ -38,7 +38,7 @@ def results(tmp_path_factory):
         "duration": 0,
         "explain": False,
     }
-    dynamic = {"per_channel": [False, True], "weights_dtype": ["int8", "uint8"], "node_exclusion": [[], ["gelu"]]}
+    dynamic = {"per_channel": [True], "weights_dtype": ["int8", "uint8"], "node_exclusion": [[], ["gelu"]]}
     dynamic |= {"apply_quantization": [True], "operators_to_quantize": [None, ["MatMul"]], "reduce_range": [True]}
     static = {"quant_format": ["QDQ", "QOperator"]}
     static |= {"quantization_approach": ["static"], "activations_symmetric": [None, True], "per_channel": [True]}

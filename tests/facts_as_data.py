@@ -32,6 +32,7 @@ def to_data(facts: Facts) -> dict[str, Plain]:
     data = _fields(facts)
     data["front_matter"] = _fields(facts.front_matter)
     data["metrics"] = [_fields(metric) for metric in facts.metrics]
+    data["comparisons"] = [_fields(metric) for metric in facts.comparisons]
     data["shapes"] = [_fields(shape) for shape in facts.shapes]
     data["rows"] = [_row_to_data(row) for row in facts.rows]
     if facts.data is not None:
@@ -55,6 +56,7 @@ def from_data(data: Mapping[str, Plain]) -> Facts:
         metrics=lambda values: tuple(
             Metric(value) if isinstance(value, str) else _make(Metric, value, "metrics") for value in values
         ),
+        comparisons=lambda values: tuple(_make(Metric, value, "comparisons") for value in values),
         shapes=lambda values: tuple(
             Shape(*value) if isinstance(value, list) else _make(Shape, value, "shapes") for value in values
         ),

@@ -251,9 +251,9 @@ class Chooser:
         name, reference = leading_figure(self._candidates[fastest].fidelity)
         for row in sorted(ratios):
             figure = self._candidates[row].fidelity.get(name)
-            if figure is None or reference is None or not self._is_as_good(row, fastest):
+            if figure is None or reference is None or not _is_closer(name, figure, reference):
                 continue
-            if not self.gains.is_same(row, fastest) or not _is_closer(name, figure, reference):
+            if not self._is_as_good(row, fastest) or not self.gains.is_same(row, fastest):
                 continue
             best = self._candidates[chosen].fidelity[name]
             if chosen == fastest or (figure.value > best.value) == FIDELITY[name].higher_is_better:

@@ -32,6 +32,7 @@ _REASONS = ("why", "not_compared")
 # Columns that are shown only where all are.
 _HIDDEN = (
     *("latency_p90_ms", "latency_p95_ms", "latency_p99.9_ms", "elapsed_s", "drift", "threads", "spinning"),
+    *("kl_median", "kl_p99", "kl_max", "cosine_p1", "lost", "gained", "swapped"),
     *("first_call_ms", "load_ms", "failure", "total_time_in_seconds", "latency_in_seconds", "expected_half_width"),
 )
 # Figures whose intervals are shown only where all are.

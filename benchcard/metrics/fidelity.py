@@ -136,7 +136,7 @@ def mean(values: Floats, owners: Owners, *, least: float = -math.inf, most: floa
     value = float(values.mean())
     deviations = _deviations(values - value, owners)
     count, spread = len(deviations), float(deviations.std(ddof=1)) if len(deviations) > 1 else 0.0
-    if count < _MIN_EXAMPLES or not spread:
+    if count < _MIN_EXAMPLES or not spread or values.min() == values.max():
         return Interval(value)
     skewness = float(np.mean((deviations / deviations.std()) ** 3))
     bounds = []

@@ -166,6 +166,7 @@ def test_every_field_survives_json():
         backend="local",
         benchmarked={"a": [[1, {"b": None}]]},
         metrics=(Metric("f1", "%", True, "words"), Metric("em")),
+        comparisons=(Metric("kl_mean", "nats", False, "d"),),
         shapes=(shape,),
         rows=(row,),
         front_matter=FrontMatter(license="mit", model_index=({"name": "m", "results": []},), extra={"x": [1]}),

@@ -296,6 +296,15 @@ def test_fidelity_is_read_back():
         read_card(damaged)
 
 
+@given(st.floats(-1e12, 1e12), st.floats(0, 1e3))
+def test_three_digits_are_read_and_written_again(value, width):
+    """A figure with three significant digits, however small, is the same text after it was read."""
+    text = figures.format_figure(Interval(value, value - width, value + width), None)
+    assert figures.format_figure(figures.parse_figure(text, "here"), None) == text
+    assert figures.parse_figure(text, "here").value == pytest.approx(value, rel=6e-3)
+    assert figures.significant(5.4e-7) == "5.4e-7"
+
+
 def test_the_cosine_of_older_cards_is_read_by_its_present_name():
     """`embedding_cosine` of cards of benchcard 0.1 and before is `cosine_mean`."""
     rows = [replace(row, figures={**row.figures, "embedding_cosine": figure(0.99961)}) for row in sample().rows]

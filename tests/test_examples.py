@@ -109,6 +109,9 @@ def test_the_audit_of_the_own_repository(tmp_path):
     assert done.returncode == 0, done.stdout + done.stderr
     files = Results.load(tmp_path / "audit").files().set_index("file")
     assert files["verdict"].tolist() == ["reference", "faithful", "faithful"]
+    # The downloaded repository is gone.
+    assert files["dtype"].tolist() == ["float32", "uint8+int8", "int8"]
+    assert files["size_mb"].notna().all()
     table = done.stdout.rpartition("In the README of me/reviews:")[2]
     for name in files.index:
         assert f"| `{name}`" in table

@@ -6,7 +6,6 @@ is left to `verdict`, tables to `frames` and `publishing`.
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -34,6 +33,7 @@ from benchcard.evaluation.rows import read_predictions
 from benchcard.metrics.info import FIDELITY, leading_figure
 from benchcard.run.record import Record
 from benchcard.spec.parameters import FILE_NAME
+from benchcard.steps.models import path_of
 from benchcard.steps.step import NotRun
 from benchcard.utils.values import Interval
 
@@ -82,14 +82,17 @@ class ModelFile:
 def repository_files(records: Records) -> dict[int, tuple[str, Path]]:
     """Return the files of the model's folder that are rows, by row: their paths in the folder and on this machine.
 
-    A baseline that is no file has the name of its framework. Nothing is returned where no rows are files.
+    A baseline that is no file has the name of its framework. A file that is no longer there, as after a download was
+    deleted, is the run's copy of it. Nothing is returned where no rows are files.
     """
     files = {}
-    for row in records.plan:
+    for record in records.records:
+        row, export = record.configuration, record.outcomes.export
         folder = records.info.sources.models[row["name_or_path"]].folder
         name = (row["framework_args"] or {}).get("file_name")
         if name is not None:
-            files[row.row] = (name, folder / name)
+            path = folder / name
+            files[row.row] = (name, path_of(export) if export and not path.is_file() else path)
         elif row.baseline == row.row:
             files[row.row] = (row["framework"], folder)
     return files if FILE_NAME in records.plan.spec.grid else {}
@@ -189,9 +192,10 @@ def _uses(files: Sequence[ModelFile]) -> list[tuple[str, ...]]:
     """
     good = [file for file in files if file.verdict.name == FAITHFUL]
     ranked = sorted((file for file in good if file.weights and file.leading), key=_distance)
+    sized = [(file.size_bytes, file) for file in good if file.size_bytes is not None]
     fast = [(file.ratio.value, file) for file in good if file.is_faster and file.ratio]
     best = {
-        "smallest faithful": min(good, key=lambda file: file.size_bytes or sys.maxsize, default=None),
+        "smallest faithful": min(sized, key=lambda pair: pair[0])[1] if sized else None,
         "fastest faithful": max(fast, key=lambda pair: pair[0])[1] if fast else None,
         "most faithful in 8 bits": next((file for file in ranked if _bits(file) == 8), None),
         "most faithful below 8 bits": next((file for file in ranked if _bits(file) < 8), None),

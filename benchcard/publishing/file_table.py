@@ -13,6 +13,7 @@ from benchcard.analysis.run_results import RunResults
 from benchcard.card.layouts import figures
 from benchcard.card.markdown.inline import code_span, escape, escape_prose
 from benchcard.card.markdown.tables import Column, render_table
+from benchcard.metrics.info import FIDELITY
 from benchcard.utils.values import Interval
 
 TITLE = "### Model files"
@@ -39,14 +40,17 @@ def section(
 
 def _table(files: Sequence[ModelFile], metric: str) -> str:
     leading = next((file.leading for file in files if file.leading), None)
+    qualities = [file.quality for file in files]
     columns: list[tuple[str, list[str]]] = [
         ("bits", [f"{file.weights.bits_per_weight:.1f}" if file.weights else "" for file in files]),
-        ("size (MB)", [_decimal(None if file.size_bytes is None else file.size_bytes / 1e6) for file in files]),
-        (escape(metric), _cells([file.quality for file in files])),
+        ("size (MB)", ["" if file.size_bytes is None else f"{file.size_bytes / 1e6:.3g}" for file in files]),
+        (escape(metric), _cells(qualities, figures.column_decimals(qualities, figures.quality_decimals))),
     ]
     if leading is not None:
-        columns.append((escape(leading), [_scientific(file.fidelity.get(leading)) for file in files]))
-    columns.append(("times as fast", _cells([file.ratio for file in files], decimals=2)))
+        # A cosine of 0.9996 is far from one of 1.000; divergences differ by powers of ten.
+        decimals = 4 if FIDELITY[leading].higher_is_better else None
+        columns.append((escape(leading), _cells([file.fidelity.get(leading) for file in files], decimals)))
+    columns.append(("times as fast", _cells([file.ratio for file in files], 2)))
     # A column without any figure says nothing, as the ratio of a run without timing.
     columns = [(name, cells) for name, cells in columns if any(cells)]
     headers = [
@@ -66,17 +70,5 @@ def _table(files: Sequence[ModelFile], metric: str) -> str:
     return render_table(headers, rows)
 
 
-def _cells(values: Sequence[Interval | None], decimals: int | None = None) -> list[str]:
-    places = figures.column_decimals(values, figures.quality_decimals) if decimals is None else decimals
-    return ["" if value is None else figures.format_figure(value, places) for value in values]
-
-
-def _decimal(value: float | None) -> str:
-    return "" if value is None else f"{value:.3g}" if value < 100 else f"{value:.0f}"
-
-
-def _scientific(value: Interval | None) -> str:
-    if value is None:
-        return ""
-    bounds = [f"{bound:.2g}" for bound in (value.low, value.high) if bound is not None]
-    return f"{value.value:.2g}" + (f" [{', '.join(bounds)}]" if bounds else "")
+def _cells(values: Sequence[Interval | None], decimals: int | None) -> list[str]:
+    return ["" if value is None else figures.format_figure(value, decimals) for value in values]

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     import datasets
     import pandas as pd
 
+    from benchcard.drafting.draft import Draft
     from benchcard.results import Results
 
 
@@ -99,7 +100,32 @@ class Benchmark:
         """
         from benchcard.drafting.draft import draft_spec
 
-        draft = draft_spec(model, dataset, **parameters)
+        return cls._of_draft(draft_spec(model, dataset, **parameters))
+
+    @classmethod
+    def audit(
+        cls, model: str | Path, dataset: str | Path | Mapping[str, object] | None = None, **parameters: object
+    ) -> Benchmark:
+        """Return the benchmark of all ONNX files of a model, each compared with the float graph among them, or else
+        with PyTorch. `Results.files` of its run has a verdict on each.
+
+        What is not given is drafted as by `for_model`. A model on the Hub is downloaded.
+
+        Args:
+            model: An id on the Hub, or a local folder.
+            dataset: As for `for_model`.
+            **parameters: As for `for_model`; `baseline={"framework_args.file_name": …}` names another reference.
+
+        Raises:
+            SpecError: There is no such model, it has no ONNX file, or as for `for_model`.
+            HubError: The Hub refused, or could not be reached.
+        """
+        from benchcard.drafting.files import draft_audit
+
+        return cls._of_draft(draft_audit(model, dataset, **parameters))
+
+    @classmethod
+    def _of_draft(cls, draft: Draft) -> Benchmark:
         benchmark = cls.from_spec(draft.values())
         benchmark._yaml = draft.to_yaml()
         return benchmark

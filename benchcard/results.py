@@ -84,10 +84,12 @@ class Results(RunResults):
             BenchcardError: `max_drop` is not a finite number of at least 0, or a limit of fidelity cannot be used.
         """
         from benchcard.card import Card
+        from benchcard.publishing import file_table
         from benchcard.publishing.facts import default_slug, make_facts
 
-        name = slug or default_slug(self)
-        return Card.from_facts(make_facts(self, max_drop, name, fidelity), layout=layout, slug=name)
+        name, files = slug or default_slug(self), file_table.section(self, max_drop=max_drop)
+        facts = make_facts(self, max_drop, name, fidelity)
+        return Card.from_facts(facts, layout=layout, slug=name, usage=files)
 
     def report(self, path: str | Path, max_drop: float | None = None) -> Path:
         """Write the report of the run, one HTML file to look at in a browser; return its path.

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import runpy
 import shutil
+import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -96,6 +97,25 @@ def test_spec_and_script_run(name, tmp_path, monkeypatch, capsys):
     assert metric in printed
     assert str(results.best()) in printed
     assert (tmp_path / "run" / "README.md").exists()
+
+
+@pytest.mark.slow
+def test_the_audit_of_the_own_repository(tmp_path):
+    """Three files are published to a Hub and downloaded again, none of them is called broken, and the table of verdicts
+    is in the README there.
+    """
+    command = [sys.executable, str(EXAMPLES / "audit.py"), str(tmp_path), "--duration", "0"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=900)
+    assert done.returncode == 0, done.stdout + done.stderr
+    files = Results.load(tmp_path / "audit").files().set_index("file")
+    assert files["verdict"].tolist() == ["reference", "faithful", "faithful"]
+    # The downloaded repository is gone.
+    assert files["dtype"].tolist() == ["float32", "uint8+int8", "int8"]
+    assert files["size_mb"].notna().all()
+    table = done.stdout.rpartition("In the README of me/reviews:")[2]
+    for name in files.index:
+        assert f"| `{name}`" in table
+    assert "smallest faithful" in table
 
 
 def test_every_task_has_an_example():

@@ -5,6 +5,7 @@ Publishing them is left to `results.Results`.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Self
@@ -14,8 +15,10 @@ import pandas as pd
 from benchcard.analysis import metric_info, reasons
 from benchcard.analysis.choice import Choice, Chooser
 from benchcard.analysis.compare import Comparison, compare_runs
+from benchcard.analysis.files import ModelFile, describe_files, repository_files
 from benchcard.analysis.frames.columns import to_records
 from benchcard.analysis.frames.failures import failures_frame, incomplete_rows
+from benchcard.analysis.frames.files import files_frame
 from benchcard.analysis.frames.models import kernels_frame, models_frame
 from benchcard.analysis.frames.noise import noise_frame
 from benchcard.analysis.frames.quality import quality_frame
@@ -187,6 +190,26 @@ class RunResults:
         metric = self._deciding_metric(metric)
         higher = metric_info.info_of_metric(self.records, metric).higher_is_better
         return pareto_front(self._qualities(metric), self.gains(objective), metric, higher)
+
+    def files(self, max_drop: float | None = None) -> pd.DataFrame:
+        """Return one row per audited file of a repository: what it is, how it compares with the baseline, its verdict
+        and why, and when to use it; nothing where the rows are no files (see `Benchmark.audit`).
+
+        Args:
+            max_drop: How much worse than the baseline's the first metric of a file may be that is not degraded, as in
+                `best`.
+        """
+        return files_frame(self.describe_files(max_drop=max_drop), self._deciding_metric(None))
+
+    def describe_files(
+        self, files: Mapping[int, tuple[str, Path]] | None = None, max_drop: float | None = None
+    ) -> tuple[ModelFile, ...]:
+        """Return the model files of rows, by default those that were audited.
+
+        `files` has their paths in the repository and on this machine, by row.
+        """
+        paths = repository_files(self.records) if files is None else files
+        return describe_files(self.records, self.gains("latency"), paths, max_drop)
 
     def compare(
         self, other: RunResults, *, across_machines: bool = False, times: bool = True, trust_remote_code: bool = False

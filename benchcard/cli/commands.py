@@ -146,6 +146,21 @@ _budget_option = click.option(
 )
 
 
+_out_option = click.option(
+    "--out",
+    "-o",
+    "path",
+    type=click.Path(path_type=Path),
+    help="The run directory. A run that was stopped continues in it.  [default: under runs/]",
+)
+_timeout_option = click.option(
+    "--timeout",
+    "timeout_s",
+    type=click.FloatRange(min=0, min_open=True),
+    help="Stop a step, or a timed process, that does not respond for this many seconds.",
+)
+
+
 def _draft_options(command: Callable[..., None]) -> Callable[..., None]:
     """Add the options that give values of a drafted spec."""
     for option in (
@@ -234,19 +249,8 @@ def plan(spec: Path, grid: str | None, budget: str | None, as_csv: bool, as_json
 @main.command()
 @click.argument("spec", metavar="SPEC|MODEL")
 @_draft_options
-@click.option(
-    "--out",
-    "-o",
-    "path",
-    type=click.Path(path_type=Path),
-    help="The run directory. A run that was stopped continues in it.  [default: under runs/]",
-)
-@click.option(
-    "--timeout",
-    "timeout_s",
-    type=click.FloatRange(min=0, min_open=True),
-    help="Stop a step, or a timed process, that does not respond for this many seconds.",
-)
+@_out_option
+@_timeout_option
 @_grid_option
 @_budget_option
 @hub.max_drop_option
@@ -304,6 +308,64 @@ def run(
     drop = "" if max_drop is None else f" --max-drop {max_drop:g}"
     drop += "".join(f" --fidelity {limit}" for limit in write_limits(fidelity))
     write_text(f"publish: benchcard push {shlex.quote(str(results.path))} YOUR-NAME/{benchmark.repository_name}{drop}")
+
+
+@main.command()
+@click.argument("model", metavar="REPO|FOLDER")
+@_draft_options
+@_out_option
+@_timeout_option
+@click.option("--duration", type=click.FloatRange(min=0), help="Seconds of timing for each file; 0 for none.")
+@hub.max_drop_option
+@click.option("--push", "repo_id", metavar="REPO_ID", help="Push the table and the figures as a section of its README.")
+@click.option("--csv", "as_csv", is_flag=True, help="Write CSV instead of a table.")
+@json_option
+@wide_option
+@click.option("--quiet", "-q", is_flag=True, help="Show no progress.")
+def audit(
+    model: str,
+    path: Path | None,
+    timeout_s: float | None,
+    duration: float | None,
+    max_drop: float | None,
+    repo_id: str | None,
+    as_csv: bool,
+    as_json: bool,
+    wide: bool,
+    quiet: bool,
+    **given: str | None,
+) -> None:
+    """Say of every ONNX file of a model whether it loads, how good, faithful and fast it is, and what it is good for.
+
+    The files of a repository on the Hub or of a folder are evaluated on one data set, and compared with the float graph
+    among them, else with PyTorch. Status 1: a file is broken.
+    """
+    from benchcard.analysis.frames.columns import to_records
+    from benchcard.analysis.verdict import BROKEN
+    from benchcard.benchmark import Benchmark
+
+    parameters = _given(**given) if duration is None else {**_given(**given), "duration": duration}
+    results = Benchmark.audit(model, **parameters).run(path, timeout_s=timeout_s, progress=not quiet)
+    frame = results.files(max_drop)
+    if as_csv:
+        click.echo(frame.to_csv(index=False), nl=False)
+    elif as_json:
+        write_json({"files": to_records(frame), "notes": list(results.notes)})
+    else:
+        table(frame.drop(columns="why"), wide)
+        for file in frame.dropna(subset="why").to_dict("records"):
+            write_text(f"{file['file']} is {file['verdict']}: {file['why']}")
+        for note in results.notes:
+            write_text(f"note: {note}")
+        _print_noise(results.noise)
+    aside = as_csv or as_json
+    counts = frame["verdict"].value_counts()
+    click.echo(", ".join(f"{count} {verdict}" for verdict, count in counts.items()), err=aside)
+    click.echo(f"run: {results.path}", err=aside)
+    if repo_id is not None:
+        click.echo(results.push_to_hub(repo_id, artifacts="none", max_drop=max_drop), err=aside)
+    if BROKEN in counts:
+        sys.exit(FAILED)
 
 
 @main.command()

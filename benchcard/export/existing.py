@@ -14,7 +14,7 @@ from benchcard.utils.files import pointer_hint
 from benchcard.utils.text import did_you_mean, join_names
 
 # Where repositories of the Hub keep graphs: at the top, and in the folder that Transformers.js and optimum use.
-_PLACES = ("model.onnx", "onnx/model.onnx")
+USUAL_PLACES = ("model.onnx", "onnx/model.onnx")
 
 
 def take_existing(model: Path, file_name: str | None, opset: int | None, target: Path) -> tuple[str, dict[str, Any]]:
@@ -62,7 +62,7 @@ def _find_graph(model: Path, file_name: str | None) -> Path:
             remark = f" ({hint})" if hint else ""
             raise ArtifactError(f"{model.name} has no {file_name}; it has {join_names(names)}{remark}")
         return model / file_name
-    for name in (*_PLACES, *names[: len(names) == 1]):
+    for name in (*USUAL_PLACES, *names[: len(names) == 1]):
         if name in names:
             return model / name
     if names:

@@ -17,7 +17,7 @@ from typing import TypeAlias
 import numpy as np
 import onnx
 
-from benchcard.errors import ArtifactError, Mistake, SpecError
+from benchcard.errors import ArtifactError, Mistake, SpecError, UnfitGraphError
 from benchcard.graphs.files import load_model
 from benchcard.graphs.graph import opset_of, rename_values
 from benchcard.graphs.runtime import open_session, runtime_errors
@@ -81,8 +81,9 @@ def adapt(path: Path, names: Names, contract: Contract) -> Adapted:
 
     Raises:
         SpecError: The spec names an input or output that the task or the graph does not have.
-        ArtifactError: It does not follow from names, types and shapes which is which, the model's processor makes
-            inputs that the graph does not take, or the graph cannot be run.
+        UnfitGraphError: The model's processor makes inputs that the graph does not take, or it does not follow from
+            names, types and shapes which is which.
+        ArtifactError: The same of outputs, or the graph cannot be run.
     """
     model = load_model(path)
     inputs = graph_inputs(model.graph)
@@ -160,7 +161,7 @@ def _match_inputs(inputs: Sequence[GraphInput], names: Names, example: Arrays) -
         layout = f" (in the layout {names.layout})" if names.layout else ""
         maker, advice = ("processor", _PROCESSOR) if example[main].dtype.kind == "f" else ("tokenizer", _TOKENIZER)
         advice = _ADVICE if len(possible) > 1 else advice
-        raise ArtifactError(
+        raise UnfitGraphError(
             f"the graph takes {_listed(taken) or 'nothing'}, and the model's {maker} makes {given}{layout}: {advice}"
         )
     return {own: chosen[own] for own in own_names}

@@ -31,7 +31,7 @@ from benchcard.evaluation.rows import Rows
 from benchcard.hub.files import make_upload
 from benchcard.hub.overwrite import OverwritePolicy, dump_manifest, manifest_entry
 from benchcard.metrics.info import FidelityLimit
-from benchcard.publishing import usage
+from benchcard.publishing import file_table, recipe, usage
 from benchcard.publishing import weights as weight_files
 from benchcard.publishing.facts import make_facts
 from benchcard.publishing.weights import Artifacts, Weights
@@ -94,8 +94,13 @@ def write_bundle(
         # A base model that the spec names is not the model that was measured.
         original = None if results.spec.get("base_model") else facts.front_matter.base_model
         names = full_tables.row_names(facts)
-        snippets = usage.section(repo_id, results.spec.task, weights, names, root, original, context)
-        card = _card(facts, repo_id, slug, weights, layout, snippets, original)
+        pushed = {model.row: (model.path, model.source) for model in weights}
+        parts = [
+            file_table.section(results, pushed or None, max_drop),
+            usage.section(repo_id, results.spec.task, weights, names, root, original, context),
+            recipe.section(results, weights, repo_id, root, original),
+        ]
+        card = _card(facts, repo_id, slug, weights, layout, "\n".join(filter(None, parts)), original)
         for name, content in card.files.items():
             (repository / name).write_bytes(content)
         links = (

@@ -102,9 +102,9 @@ def _quantize_static(prepared: PreparedModel, target: Path, settings: Quantizati
     weight_type, activation_type = _quant_type(settings.weights_dtype), _quant_type(settings.activations_dtype)
     model = update_opset_version(load_model_with_shape_infer(prepared.path), weight_type)
     start = (model, settings.per_channel, settings.reduce_range)
-    operators, excluded = list(requested_operators(settings)), _excluded(prepared.graph, settings)
+    operators, excluded = list(requested_operators(settings)), names_to_exclude(prepared.graph, settings)
     used = _used_ranges(prepared.graph, settings, ranges)
-    end: tuple[object, ...] = (weight_type, activation_type, used, [], excluded, operators, _extra_options(settings))
+    end: tuple[object, ...] = (weight_type, activation_type, used, [], excluded, operators, extra_options(settings))
     if settings.layout == "QOperator":
         quantizer = ONNXQuantizer(*start, QuantizationMode.QLinearOps, True, *end)
     else:
@@ -114,9 +114,6 @@ def _quantize_static(prepared: PreparedModel, target: Path, settings: Quantizati
 
 
 def _quantize_dynamic(prepared: PreparedModel, target: Path, settings: Quantization) -> None:
-    nodes = prepared.graph.nodes
-    # The quantizer splits a `Gemm` into a `MatMul` of this name before it reads the names to exclude.
-    splits = [f"{name}_MatMul" for name in settings.nodes_to_exclude if nodes[name].op_type == "Gemm"]
     quantization.quantize_dynamic(
         prepared.path,
         target,
@@ -124,9 +121,9 @@ def _quantize_dynamic(prepared: PreparedModel, target: Path, settings: Quantizat
         per_channel=settings.per_channel,
         reduce_range=settings.reduce_range,
         weight_type=_quant_type(settings.weights_dtype),
-        nodes_to_exclude=[*_excluded(prepared.graph, settings), *splits],
+        nodes_to_exclude=names_to_exclude(prepared.graph, settings),
         use_external_data_format=prepared.needs_external_weights,
-        extra_options=_extra_options(settings),
+        extra_options=extra_options(settings),
     )
 
 
@@ -134,11 +131,16 @@ def _quant_type(dtype: str | None) -> QuantType:
     return QuantType.QUInt8 if dtype == "uint8" else QuantType.QInt8
 
 
-def _excluded(graph: Graph, settings: Quantization) -> list[str]:
-    return [*settings.nodes_to_exclude, *protected_nodes(graph, settings)]
+def names_to_exclude(graph: Graph, settings: Quantization) -> list[str]:
+    """Return the names that ONNX Runtime's quantizer has to be given so that it leaves these nodes in float."""
+    names = [*settings.nodes_to_exclude, *protected_nodes(graph, settings)]
+    if settings.approach == "dynamic":
+        # The quantizer splits a `Gemm` into a `MatMul` of this name before it reads the names to exclude.
+        names += [f"{name}_MatMul" for name in settings.nodes_to_exclude if graph.nodes[name].op_type == "Gemm"]
+    return names
 
 
-def _extra_options(settings: Quantization) -> dict[str, bool]:
+def extra_options(settings: Quantization) -> dict[str, bool]:
     """Return ONNX Runtime's names of the parameters that are given."""
     options = {
         "WeightSymmetric": settings.weights_symmetric,

@@ -279,6 +279,17 @@ def described_model(name: str) -> Path:
     )
 
 
+def downloaded_model(name: str) -> Path:
+    """Return the folder of a model, with all files that are read.
+
+    Raises:
+        SpecError: There is no such folder or model.
+        HubError: The Hub refused, or could not be reached.
+    """
+    spec = Spec("", {}, {})
+    return spec.local_path(name) or _download(spec, name)
+
+
 def named_dataset(dataset: DatasetArguments, *, on_hub: bool = False) -> Source:
     """Return the source of a data set; with `on_hub`, of one that a card names, which is no local path.
 

@@ -133,6 +133,7 @@ PARAMETERS: Mapping[str, Parameter] = MappingProxyType(
         "price_per_core_hour": Parameter(Optional(Number(0)), None, setting=True),
         "price_per_hour": Parameter(Optional(Number(0)), None, setting=True),
         "warmup_runs": Parameter(Number(0, 1_000_000, whole=True), 10, setting=True),
+        "baseline": Parameter(MappingOf(open=True), {}, setting=True),
         "explain": Parameter(Boolean(), True, setting=True),
         "budget": Parameter(Optional(Duration()), None, setting=True),
         "max_rows": Parameter(Optional(Number(1, whole=True)), None, setting=True),
@@ -149,6 +150,9 @@ PARAMETERS: Mapping[str, Parameter] = MappingProxyType(
 # Parameters that change nothing that is measured: names that are only shown on the card, and prices of the machine.
 CARD_NAMES = ("model_name", "base_model")
 PRICES = ("price_per_core_hour", "price_per_hour")
+
+# The parameter that chooses among the graphs of the model's folder.
+FILE_NAME = "framework_args.file_name"
 
 # The names of older cards, and the keyword of `Benchmark(...)`.
 ALIASES: Mapping[str, str] = MappingProxyType({"model": "name_or_path", "model_name_or_path": "name_or_path"})

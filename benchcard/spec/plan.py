@@ -309,14 +309,23 @@ def _threads(rows: Sequence[Mapping[str, Any]]) -> list[int | None]:
 
 
 def _baselines(spec: Spec, rows: Sequence[Mapping[str, Any]]) -> list[int | None]:
-    """Return each row's baseline: the first unquantized row, of onnxruntime if any, of its model, data and settings."""
+    """Return each row's baseline: an unquantized row of its model, data and settings.
+
+    It is the first one with the values of `baseline`, if that is given, else the first one of onnxruntime, if any.
+    """
     model_settings = ("framework", "framework_args", "apply_quantization", "from_transformers")
     shared = sorted({split_name(name)[0] for name in spec.grid}.difference(model_settings))
     shared = [name for name in shared if PARAMETERS[name].scope == "any"]
     groups = [canonical_json([row[name] for name in shared]) for row in rows]
     baselines: dict[str, int] = {}
-    # The sort is stable: rows of onnxruntime come first, each kind in the order of the table.
-    for index in sorted(range(len(rows)), key=lambda index: rows[index]["framework"] != "onnxruntime"):
+    named = spec.get("baseline")
+
+    def rank(index: int) -> tuple[bool, bool]:
+        is_named = all(_axis_value(rows[index], name) == value for name, value in named.items())
+        return not is_named, rows[index]["framework"] != "onnxruntime"
+
+    # The sort is stable: of rows with equal ranks, the first one of the table counts.
+    for index in sorted(range(len(rows)), key=rank):
         if not rows[index]["apply_quantization"]:
             baselines.setdefault(groups[index], index)
     return [baselines.get(group) for group in groups]

@@ -319,7 +319,15 @@ class _SpecReader:
                 if not dataset.get("calibration_split"):
                     hint = "static quantization calibrates on it"
                     yield Mistake(f"{place}.calibration_split", "nothing", "the name of a split", hint)
-        for name in {"backend", "budget", "max_rows", *PRICES} & self.grid.keys():
+        for _, baseline in self._values("baseline"):
+            for name, value in baseline.items():
+                values = self.grid.get(name)
+                place = f"$.baseline.{name}"
+                if values is None:
+                    yield Mistake(place, f"`{name}`", "a benchmarked parameter", did_you_mean(name, self.grid))
+                elif not isinstance(values, list) or value not in values:
+                    yield Mistake(place, format_value(value), f"a value of it in `grid`: {format_value(values)}")
+        for name in {"backend", "baseline", "budget", "max_rows", *PRICES} & self.grid.keys():
             found, hint = format_value(self.grid[name]), f"write `{name}` outside of `grid`"
             yield Mistake(self._places[name], found, "one value for the whole run", hint)
         for name in CARD_NAMES:

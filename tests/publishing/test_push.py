@@ -21,9 +21,11 @@ from benchcard.analysis import public_names, times
 from benchcard.card import Card
 from benchcard.card.frontmatter.fields import front_matter_keys
 from benchcard.errors import BenchcardError, CardError, HubError
+from benchcard.graphs.files import model_digest
 from benchcard.hub.faults import RetryPolicy
 from benchcard.publishing import facts, weights
 from benchcard.publishing import push as publishing
+from benchcard.steps.models import path_of
 from benchcard.testing import LocalHub
 from benchcard.utils.values import Interval
 
@@ -174,12 +176,31 @@ def test_what_is_published_can_be_chosen(push, hub):
     assert not any(name.endswith(".onnx") for name in hub.files("local-user/none"))
 
 
+def test_the_pushed_model_is_made_again_with_onnxruntime_alone(push, run, hub, tmp_path, monkeypatch):
+    """The lines on the card, run as they are printed beside the float graph, make the graph that was pushed."""
+    push(artifacts=[1])
+    text = hub.read(MINE, "README.md").decode()
+    lines = text.partition("Make model_quantized.onnx again")[2].partition("```python\n")[2].partition("```")[0]
+    folder = tmp_path / "again"
+    folder.mkdir()
+    record = run.records.records[1]
+    shutil.copyfile(path_of(record.outcomes.export), folder / "model.onnx")
+    monkeypatch.chdir(folder)
+    exec(lines, {})
+    assert model_digest(folder / "model_quantized.onnx") == record.digest
+
+
 @pytest.mark.parametrize("layout", ["full", "classic"])
 def test_the_card_says_which_row_each_file_is(push, hub, layout):
-    """One pushed model or several: their files are named with their rows, in either layout."""
+    """One pushed model or several: their files are named with their rows, in either layout, and in a table with what
+    they are.
+    """
     push(artifacts=[1], layout=layout)
     text = hub.read(MINE, "README.md").decode()
     assert "\n`onnx/model_quantized.onnx` is row 1 (onnxruntime, " in text
+    table = text.partition("### Model files")[2].partition("###")[0]
+    assert "| `onnx/model_quantized.onnx` |" in table
+    assert "int8" in table
     push(artifacts=[0, 1], layout=layout)
     text = hub.read(MINE, "README.md").decode()
     assert "\n* `onnx/model.onnx` is row 0 (onnxruntime, " in text

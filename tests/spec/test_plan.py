@@ -198,6 +198,19 @@ def test_the_baseline_is_the_unquantized_onnxruntime_row(beans):
     assert {row.baseline for row in make_plan(specs.read_spec(beans))} == {None}
 
 
+def test_the_spec_chooses_the_baseline(beans):
+    """`baseline` names values of benchmarked parameters: PyTorch, or one of several given graphs."""
+    beans["baseline"] = {"framework": "pytorch"}
+    plan = make_plan(specs.read_spec(beans))
+    assert {plan[row.baseline]["framework"] for row in plan} == {"pytorch"}
+    grid = {"framework_args.file_name": ["a.onnx", "model.onnx"], "framework": ["onnxruntime", "pytorch"]}
+    given = {**beans, "from_transformers": False, "fixed": {}, "grid": grid}
+    for baseline, row in (("a.onnx", 1), ("model.onnx", 2)):
+        plan = make_plan(specs.read_spec({**given, "baseline": {"framework_args.file_name": baseline}}))
+        assert [each["framework"] for each in plan] == ["pytorch", "onnxruntime", "onnxruntime"]
+        assert {each.baseline for each in plan} == {row}
+
+
 def test_each_model_has_its_own_baseline(beans):
     """A row is never compared with a row of another model."""
     del beans["model"]

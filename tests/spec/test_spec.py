@@ -328,3 +328,15 @@ def test_a_price_is_no_part_of_what_is_measured(beans):
     both = {**beans, "price_per_core_hour": 0.05, "price_per_hour": 0.2}
     assert "0.05, beside a `price_per_hour`" in mistakes(both)["$.price_per_core_hour"]
     assert specs.read_spec({**both, "price_per_hour": None}).get("price_per_core_hour") == 0.05
+
+
+def test_a_baseline_is_a_value_of_the_grid(beans):
+    """A `baseline` of a parameter that is not benchmarked, or of another value, or in the grid, is a mistake."""
+    beans["baseline"] = {"framework": "torch", "frameworks": "pytorch", "seed": 0}
+    found = mistakes(beans)
+    assert set(found) == {f"$.baseline.{name}" for name in beans["baseline"]}
+    assert '["onnxruntime", "pytorch"]' in found["$.baseline.framework"]
+    assert "did you mean `framework`" in found["$.baseline.frameworks"]
+    del beans["baseline"]
+    beans["grid"]["baseline"] = [{"framework": "pytorch"}]
+    assert set(mistakes(beans)) == {"$.grid.baseline"}

@@ -66,6 +66,7 @@ _BUILT_IN: Mapping[str, Mapping[str, str]] = {
     "backends": {
         "local": "benchcard.backends.local:Local",
         "sagemaker-training": "benchcard.backends.sagemaker:SageMakerTraining",
+        "hf-jobs": "benchcard.backends.hf_jobs:HuggingFaceJobs",
     },
 }
 

@@ -1,7 +1,7 @@
 """Amazon S3 and SageMaker on the loopback interface: moto's server, and a fake instance that runs its training jobs.
 
-The fake instance keeps the `/opt/ml` contract: it downloads the channels and the checkpoint prefix, runs the container's
-command as a child process, uploads the checkpoint folder while it runs and at its end, and sets the status of the job.
+The fake instance keeps the `/opt/ml` contract: it downloads the channels and the checkpoint prefix, runs the command of
+the container as a child process, uploads the checkpoint folder while it runs and at its end, and sets the status.
 """
 
 from __future__ import annotations

@@ -34,12 +34,12 @@ from benchcard.utils.values import MEMORY_PREFIX
 DESCRIPTION, COMMAND = "parcel.json", "run.sh"
 _DIGITS = 16
 _SCRIPT = """#!/bin/bash
-# Runs a benchcard parcel: bash run.sh RUN-DIRECTORY JOB
+# Runs a benchcard parcel: bash run.sh RUN-DIRECTORY JOB [STORE]
 set -e
 cd "$(dirname "$0")"
 {setup}
 export PYTHONPATH="$PWD/code${{PYTHONPATH:+:$PYTHONPATH}}"
-exec python -m benchcard.backends.worker . "$1" "$2"
+exec python -m benchcard.backends.worker . "$@"
 """
 _SETUP = "python -m pip install --quiet --no-input -r requirements.txt"
 

@@ -44,11 +44,20 @@ _REDRAWS = 3
 
 
 class RemoteBackend(ABC):
-    """A backend elsewhere. `clock` and `sleep` are for tests."""
+    """A backend elsewhere.
+
+    Attributes:
+        name: Its name in a spec.
+        arguments: The types of its own `backend_args`.
+        required: Those without which no job is started.
+        shown: Those that a card shows: what the figures depend on, and nothing of the account.
+        poll_s: Seconds between two looks at a job.
+    """
 
     name: ClassVar[str]
     arguments: ClassVar[Mapping[str, ValueType]] = {}
     required: ClassVar[Sequence[str]] = ()
+    shown: ClassVar[Sequence[str]] = ()
     poll_s: ClassVar[float] = 15.0
 
     @abstractmethod
@@ -103,26 +112,26 @@ class RemoteBackend(ABC):
             }.values()
         )
         with Progress(kinds.elements(), expected.timing_s, progress, step_s=expected.step_s) as shown:
-            job, report = read_job(path), read_report(path)
-            if job and report and report.job == job.name and not report.error:
+            job, earlier = read_job(path), read_report(path)
+            if job and earlier and earlier.job == job.name and not earlier.error:
                 return
             job = job if job and job.backend == self.name and not self.state(job).is_over else None
-            for attempt in range(1 + int(arguments.get("redraws", _REDRAWS))):
+            for left in reversed(range(1 + int(arguments.get("redraws", _REDRAWS)))):
                 if job is None:
                     name = f"benchcard-{parcel.digest[:12]}-{time.time_ns() // 1_000_000 % 10**9}"
                     job = Job(backend=self.name, name=name, arguments=arguments, limit_s=limit_s)
                     write_job(path, job)
                     self._announce(shown, job, expected)
-                    job = self.start(job, parcel, path)
-                    write_job(path, job)
                 else:
                     shown.write_line(f"{self.name}: found job {job.name} again: {self.state(job)}")
+                job = self.start(job, parcel, path)
+                write_job(path, job)
                 report = self._follow(job, path, sources, shown)
-                if report.error != MachineError.__name__ or attempt == int(arguments.get("redraws", _REDRAWS)):
-                    break
+                if report.error != MachineError.__name__ or not left:
+                    _raise_for(report)
+                    return
                 shown.write_line(f"{report.message}: another machine is asked for")
                 job = None
-        _raise_for(report)
 
     def _announce(self, shown: Progress, job: Job, expected: Estimate) -> None:
         limit = format_duration(job.limit_s)

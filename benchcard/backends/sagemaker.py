@@ -35,6 +35,7 @@ class SageMakerTraining(RemoteBackend):
     """The backend `sagemaker-training`; credentials are those that boto3 finds."""
 
     name = "sagemaker-training"
+    shown = ("instance_type", "spot", "supported_instructions")
     required = ("instance_type", "image", "role", "bucket")
     arguments: ClassVar[Mapping[str, ValueType]] = MappingProxyType(
         {

@@ -14,6 +14,7 @@ import sys
 import tempfile
 import threading
 import time
+import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -161,6 +162,8 @@ def sagemaker(monkeypatch: Any) -> Iterator[FakeInstance]:
         "no_proxy": "127.0.0.1",
     }.items():
         monkeypatch.setenv(name, value)
+    # What earlier servers of this process held is there still.
+    urllib.request.urlopen(f"http://{host}:{port}/moto-api/reset", data=b"").close()
     instance = FakeInstance()
     create = SageMakerModelBackend.create_training_job
 

@@ -25,7 +25,7 @@ from benchcard.spec.schema import ListOf, MappingOf, Text, ValueType
 from benchcard.utils.progress import format_duration
 
 if TYPE_CHECKING:
-    from huggingface_hub import JobInfo
+    from huggingface_hub import HfApi, JobInfo
 
 _MOUNT, _FLAVOR, _LABEL = "/benchcard", "cpu-upgrade", "benchcard"
 _PHASES: Mapping[str, Any] = MappingProxyType(
@@ -63,7 +63,7 @@ class HuggingFaceJobs(RemoteBackend):
         api, arguments = HfApi(), job.arguments
         secrets = _secrets(job)
         with _reporting(job):
-            namespace = str(arguments.get("namespace") or api.whoami()["name"])
+            namespace = _namespace(job, api)
             bucket = str(arguments.get("bucket") or f"{namespace}/benchcard")
             place, kept = f"parcels/{parcel.digest}", f"runs/{parcel.digest}-{arguments.get('flavor', _FLAVOR)}"
             details = {"namespace": namespace, "bucket": bucket, "run": kept}
@@ -152,7 +152,8 @@ def _find(job: Job) -> JobInfo | None:
     from huggingface_hub import HfApi
     from huggingface_hub.errors import HfHubHTTPError
 
-    api, namespace = HfApi(), job.details.get("namespace")
+    api = HfApi()
+    namespace = _namespace(job, api)
     if "id" not in job.details:
         return next(iter(api.list_jobs(labels={_LABEL: job.name}, namespace=namespace)), None)
     try:
@@ -161,6 +162,10 @@ def _find(job: Job) -> JobInfo | None:
         if error.response.status_code == 404:
             return None
         raise
+
+
+def _namespace(job: Job, api: HfApi) -> str:
+    return str(job.details.get("namespace") or job.arguments.get("namespace") or api.whoami()["name"])
 
 
 def _sizes(bucket: str, prefix: str) -> dict[str, int]:

@@ -56,6 +56,7 @@ def _report(parcel: Path, run: Path, job: str) -> int:
         report = Report(job=job, error="SpecError", message=str(error), mistakes=mistakes)
     except BenchcardError as error:
         report = Report(job=job, error=type(error).__name__, message=str(error))
+    run.mkdir(parents=True, exist_ok=True)  # A run that fails before its first step removes its folder.
     write_atomically(run / REPORT, as_plain(report))
     if report.error:
         print(f"{report.error}: {report.message}", file=sys.stderr, flush=True)  # noqa: T201 - this is its log

@@ -1,7 +1,6 @@
 """One run at each real service, for who has an account there; nothing of it runs in CI.
 
-    BENCHCARD_LIVE_SAGEMAKER='{"instance_type": "ml.m5.large", "image": …, "role": …, "bucket": …}' \
-    BENCHCARD_LIVE_HF_JOBS='{"flavor": "cpu-basic"}' python -m pytest tests/live
+`BENCHCARD_LIVE_SAGEMAKER` and `BENCHCARD_LIVE_HF_JOBS` in the environment are the `backend_args` of a job, as JSON.
 """
 
 from __future__ import annotations

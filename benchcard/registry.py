@@ -63,7 +63,11 @@ _BUILT_IN: Mapping[str, Mapping[str, str]] = {
         "squad_v2": "benchcard.metrics.answers:SquadV2",
         "exact_match": "benchcard.metrics.answers:ExactMatch",
     },
-    "backends": {"local": "benchcard.backends.local:Local"},
+    "backends": {
+        "local": "benchcard.backends.local:Local",
+        "sagemaker-training": "benchcard.backends.sagemaker:SageMakerTraining",
+        "hf-jobs": "benchcard.backends.hf_jobs:HuggingFaceJobs",
+    },
 }
 
 EVALUATE_METRICS: frozenset[str] = frozenset(

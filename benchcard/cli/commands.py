@@ -20,7 +20,7 @@ from typing import IO, TYPE_CHECKING, Any
 import click
 
 from benchcard._version import __version__
-from benchcard.cli import hub
+from benchcard.cli import hub, jobs
 from benchcard.cli.tables import cell, json_option, table, wide_option, write_json, write_text
 from benchcard.errors import BenchcardError, SpecError
 from benchcard.utils.files import reporting_disk_errors, write_bytes_atomically
@@ -556,7 +556,7 @@ def _with_bounds(columns: Mapping[Hashable, object], name: str) -> str:
     return value and value + (f" [{low}, {high}]" if low and high else " (too few launches for an interval)")
 
 
-for _command in (hub.push, hub.read, hub.verify, hub.gallery):
+for _command in (hub.push, hub.read, hub.verify, hub.gallery, jobs.status, jobs.logs, jobs.stop):
     main.add_command(_command)
 
 

@@ -16,6 +16,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -33,7 +34,7 @@ from benchcard.hub.overwrite import OverwritePolicy, dump_manifest, manifest_ent
 from benchcard.metrics.info import FidelityLimit
 from benchcard.publishing import file_table, recipe, usage
 from benchcard.publishing import weights as weight_files
-from benchcard.publishing.facts import make_facts
+from benchcard.publishing.facts import make_facts, shown_arguments
 from benchcard.publishing.weights import Artifacts, Weights
 from benchcard.run.record import Cell
 from benchcard.utils.files import replacing_folder
@@ -221,9 +222,16 @@ def run_json(
     return {
         "format": FORMAT,
         "created": info.created,
-        "spec": figures.pop("spec"),
+        "spec": _shown_spec(results, figures.pop("spec")),
         "sources": sources,
         **figures,
         "weights": [{"row": model.row, "path": model.path} for model in weights],
         "files": dict(manifest),
     }
+
+
+def _shown_spec(results: RunResults, spec: Any) -> Any:
+    """Return the spec as plain data, with the `backend_args` that a card shows."""
+    if "backend_args" not in spec["fixed"]:
+        return spec
+    return {**spec, "fixed": {**spec["fixed"], "backend_args": shown_arguments(results.spec)}}

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, TypeAlias
 
+from benchcard import registry
 from benchcard.analysis import metric_info, row_facts
 from benchcard.analysis.frames.columns import row_parameters
 from benchcard.analysis.frames.models import model_columns
@@ -32,6 +33,7 @@ from benchcard.metrics.info import FIDELITY, RECOVERY, FidelityLimit, MetricInfo
 from benchcard.run.record import Record
 from benchcard.sources.resolve import Source
 from benchcard.spec.parameters import PARAMETERS, split_name
+from benchcard.spec.spec import Spec
 from benchcard.utils.plain import as_plain
 from benchcard.utils.text import pluralize
 from benchcard.utils.values import MEMORY_PREFIX, Failure, Interval, Shape
@@ -82,7 +84,7 @@ def make_facts(
     facts = Facts(
         task=spec.task,
         backend=spec.get("backend"),
-        backend_args=spec.get("backend_args"),
+        backend_args=shown_arguments(spec),
         max_eval_samples=spec.get("max_eval_samples"),
         fixed=_fixed(results),
         benchmarked=_benchmarked(results) if spec.grid else {"framework": [plan[0]["framework"]]},
@@ -130,6 +132,14 @@ def default_slug(results: RunResults) -> str:
     clean = re.sub(r"[^A-Za-z0-9._-]+", "-", task if name == _IN_MEMORY else name).strip("-._") or task
     # A slug may have no more than 100 characters; see `card.readme`.
     return f"{clean[:80]}-{results.spec.digest[:8]}"
+
+
+def shown_arguments(spec: Spec) -> dict[str, Any]:
+    """Return `backend_args`, without those of a backend that are of its user's account only."""
+    arguments: dict[str, Any] = dict(spec.get("backend_args") or {})
+    name = spec.get("backend")
+    shown = getattr(registry.backend(name), "shown", None) if name in registry.backends() else None
+    return arguments if shown is None else {key: value for key, value in arguments.items() if key in shown}
 
 
 def _data_name(results: RunResults, dataset: Mapping[str, Any]) -> str:

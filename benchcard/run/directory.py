@@ -118,6 +118,8 @@ MEMORY_FOLDER = "data"
 """The folder of data sets that were passed in memory."""
 DRAFT = "spec.yaml"
 """The spec that was drafted for the run."""
+JOB = "job.json"
+"""Where the run is done, which `backends` reads and writes."""
 
 
 class RunDirectory:
@@ -208,7 +210,7 @@ class RunDirectory:
                 return
             # A run that was killed before it wrote `run.json` has empty folders.
             foreign = not self.path.is_dir() or any(
-                entry.name not in ("lock", MEMORY_FOLDER, DRAFT)
+                entry.name not in ("lock", MEMORY_FOLDER, DRAFT, JOB)
                 and (entry.name not in ("steps", "times") or not entry.is_dir() or any(entry.iterdir()))
                 for entry in self.path.iterdir()
             )
@@ -261,7 +263,7 @@ class RunDirectory:
         """Delete everything that a run wrote, and the folder if it is empty then."""
         for name in ("steps", "times", MEMORY_FOLDER):
             shutil.rmtree(self.path / name, ignore_errors=True)
-        for name in ("run.json", "lock"):
+        for name in ("run.json", "lock", JOB):
             (self.path / name).unlink(missing_ok=True)
         with suppress(OSError):
             self.path.rmdir()

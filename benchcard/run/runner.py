@@ -9,6 +9,7 @@ from __future__ import annotations
 import shutil
 import time
 from collections import Counter
+from collections.abc import Callable
 from contextlib import suppress
 from datetime import UTC, datetime
 from functools import partial
@@ -51,12 +52,19 @@ _OUT_OF_RESOURCES = ("SIGKILL", "TimeoutError")
 LEAST_FREE_BYTES = 64 << 10
 
 
-def run_plan(plan: Plan, path: Path, *, timeout_s: float | None = None, progress: Listener | bool = True) -> None:
+def run_plan(
+    plan: Plan,
+    path: Path,
+    *,
+    timeout_s: float | None = None,
+    progress: Listener | bool = True,
+    begun: Callable[[], object] = lambda: None,
+) -> None:
     """Run a plan, or what is left of it, in the run directory `path`, which is made if needed.
 
     A step that takes longer than `timeout_s` is stopped and counts as failed; None for no limit. For timed models it
     limits each reply of a process, not the timing itself, which lasts as long as `duration` says. `progress` is whether
-    to show it, or a function that is called with each event.
+    to show it, or a function that is called with each event. `begun` is called when the directory is locked.
 
     Raises:
         SpecError: The spec names something that does not exist, or the directory holds a run of another spec.
@@ -67,17 +75,18 @@ def run_plan(plan: Plan, path: Path, *, timeout_s: float | None = None, progress
     directory.refuse_unusable()
     here, versions = this_machine(), versions_of(plan)
     expect_instructions(plan, here)
-    begun = directory.info if (path / "run.json").exists() else None
-    if begun is not None:
+    info = directory.info if (path / "run.json").exists() else None
+    if info is not None:
         directory.expect_spec(plan.spec)
-        expect_same_environment(begun, here, versions, path)
-    earlier = begun.sources if begun else None
+        expect_same_environment(info, here, versions, path)
+    earlier = info.sources if info else None
     sources = resolve_sources(plan.spec, earlier, path / MEMORY_FOLDER)
     if earlier is not None and (names := changed_names(earlier, sources)):
         found, expected = f"{', '.join(names)} as it is now", f"what it was when the run in {path} was begun"
         raise SpecError(Mistake("$", found, expected, "it has changed: give a new folder"))
     with directory.locked():
-        info = {
+        begun()
+        about = {
             "created": datetime.now(UTC).isoformat(timespec="seconds"),
             "sources": as_plain(sources),
             "machine": as_plain(here),
@@ -85,14 +94,14 @@ def run_plan(plan: Plan, path: Path, *, timeout_s: float | None = None, progress
             "traits": as_plain(traits_of(plan)),
             "default_threads": physical_cores(),
         }
-        directory.begin(plan.spec, info)
+        directory.begin(plan.spec, about)
         try:
-            _Run(plan, directory, sources, timeout_s, is_new=begun is None).go(progress)
+            _Run(plan, directory, sources, timeout_s, is_new=info is None).go(progress)
         except SpecError:
             # The steps so far belong to a spec that cannot be run, and would prevent a run of the corrected one.
             # A graph that was given is only read before the data, which takes no time.
             slow = ["export"] if any(row["from_transformers"] for row in plan) else []
-            if begun is None and not directory.has(*slow, "quantize", "evaluate"):
+            if info is None and not directory.has(*slow, "quantize", "evaluate"):
                 directory.clear()
             raise
         except (BenchcardError, OSError) as error:

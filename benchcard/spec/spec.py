@@ -61,6 +61,7 @@ class Spec:
     grid: Mapping[str, Any]
     folder: Path = field(default_factory=Path.cwd, compare=False)
     card_folders: Mapping[str, Path | None] = field(default_factory=dict, compare=False)
+    places: Mapping[str, Path] = field(default_factory=dict, compare=False)
     trusted: bool = field(default=True, compare=False)
     notes: tuple[str, ...] = field(default=(), compare=False)
 
@@ -85,6 +86,8 @@ class Spec:
 
     def local_path(self, name: str) -> Path | None:
         """Return the path of a name in `search_folders`, from a card not one that leads out of its folder by a link."""
+        if name in self.places:
+            return self.places[name].resolve()
         for folder in self.search_folders(name):
             try:
                 path = folder / Path(name).expanduser()

@@ -26,6 +26,7 @@ from typing import Literal
 
 from benchcard.testing.hub.api import ACCOUNT_ROUTES, HubApi, User
 from benchcard.testing.hub.http import Fault, HubServer, SeenRequest
+from benchcard.testing.hub.jobs import Jobs
 from benchcard.testing.hub.pulls import PULL_ROUTES
 from benchcard.testing.hub.read import READ_ROUTES
 from benchcard.testing.hub.store import MAIN, Blob, Commit, Discussion, Repo
@@ -42,11 +43,14 @@ class LocalHub:
         user: The name of its first user, who owns the repositories under this name.
         token: The token of this user, with the role "write".
         endpoint: The address, for `HF_ENDPOINT` and `HfApi(endpoint=)`.
+        jobs: Hugging Face Jobs, whose buckets and logs are in the folder `jobs`; None where no folder is given.
     """
 
-    def __init__(self, user: str = "local-user") -> None:
+    def __init__(self, user: str = "local-user", jobs: Path | None = None) -> None:
         self.user = user
-        self._api = HubApi([*ACCOUNT_ROUTES, *READ_ROUTES, *WRITE_ROUTES, *PULL_ROUTES])
+        self.jobs = None if jobs is None else Jobs(jobs)
+        routes = [*ACCOUNT_ROUTES, *READ_ROUTES, *WRITE_ROUTES, *PULL_ROUTES, *(self.jobs.routes if self.jobs else ())]
+        self._api = HubApi(routes)
         self.token = self.add_user(user)
         self._server: HubServer | None = None
 
@@ -56,6 +60,8 @@ class LocalHub:
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         server = self._running()
+        if self.jobs is not None:
+            self.jobs.close()
         server.stop()
         if server.failures and error is None:
             raise RuntimeError("LocalHub itself failed while it handled a request") from server.failures[0]

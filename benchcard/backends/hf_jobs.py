@@ -1,0 +1,199 @@
+"""The backend `hf-jobs`: a job of Hugging Face Jobs, which is one container on a machine of a named flavor.
+
+Parcel and run directory lie in a storage bucket, which is mounted into the container. The token is that of the Hub's
+client. Jobs promises neither a processor nor cores of one's own.
+
+Source: https://huggingface.co/docs/huggingface_hub/guides/jobs (flavors, time limit, secrets, volumes, stages).
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from benchcard.backends.job import Job, State
+from benchcard.backends.parcel import COMMAND, Parcel
+from benchcard.backends.remote import RemoteBackend
+from benchcard.errors import BackendError
+from benchcard.run.directory import JOB
+from benchcard.spec.schema import ListOf, MappingOf, Text, ValueType
+from benchcard.utils.progress import format_duration
+
+if TYPE_CHECKING:
+    from huggingface_hub import HfApi, JobInfo
+
+_MOUNT, _FLAVOR, _LABEL = "/benchcard", "cpu-upgrade", "benchcard"
+_PHASES: Mapping[str, Any] = MappingProxyType(
+    {
+        "SCHEDULING": "waiting",
+        "RUNNING": "running",
+        "COMPLETED": "finished",
+        "CANCELED": "stopped",
+        "ERROR": "failed",
+        "DELETED": "missing",
+    }
+)
+
+
+class HuggingFaceJobs(RemoteBackend):
+    """The backend `hf-jobs`."""
+
+    name = "hf-jobs"
+    shown = ("flavor", "image", "supported_instructions")
+    arguments: ClassVar[Mapping[str, ValueType]] = MappingProxyType(
+        {
+            "flavor": Text(),
+            "image": Text(),
+            "bucket": Text(),
+            "namespace": Text(),
+            "labels": MappingOf(open=True, each=Text()),
+            "secrets": ListOf(Text()),
+        }
+    )
+
+    def start(self, job: Job, parcel: Parcel, run: Path) -> Job:
+        """Upload the parcel into the bucket, and start the job unless there is one with its label."""
+        from huggingface_hub import HfApi, Volume
+
+        api, arguments = HfApi(), job.arguments
+        secrets = _secrets(job)
+        with _reporting(job):
+            namespace = _namespace(job, api)
+            bucket = str(arguments.get("bucket") or f"{namespace}/benchcard")
+            place, kept = f"parcels/{parcel.digest}", f"runs/{parcel.digest}-{arguments.get('flavor', _FLAVOR)}"
+            details = {"namespace": namespace, "bucket": bucket, "run": kept}
+            job = Job(**{**vars(job), "details": details})
+            if (found := _find(job)) is None:
+                api.create_bucket(bucket, private=True, exist_ok=True)
+                there = _sizes(bucket, place)
+                new = [
+                    (content, f"{place}/{name}")
+                    for name, content in parcel.files.items()
+                    if there.get(name) != (len(content) if isinstance(content, bytes) else content.stat().st_size)
+                ]
+                if new:
+                    api.batch_bucket_files(bucket, add=[*new])
+                found = api.run_job(
+                    image=str(arguments.get("image") or f"python:{sys.version_info.major}.{sys.version_info.minor}"),
+                    command=["bash", f"{_MOUNT}/{place}/{COMMAND}", "/tmp/run", job.name, f"{_MOUNT}/{kept}"],
+                    flavor=str(arguments.get("flavor", _FLAVOR)),
+                    timeout=round(job.limit_s),
+                    labels={**dict(arguments.get("labels") or {}), _LABEL: job.name},
+                    secrets=secrets or None,
+                    volumes=[Volume(type="bucket", source=bucket, mount_path=_MOUNT)],
+                    namespace=namespace,
+                )
+        return Job(**{**vars(job), "details": {**details, "id": found.id}})
+
+    def state(self, job: Job) -> State:
+        """Return the stage of the job, with the message of the service."""
+        with _reporting(job):
+            found = _find(job)
+        if found is None:
+            return State("missing")
+        return State(_PHASES.get(str(found.status.stage), "running"), found.status.message or "")
+
+    def logs(self, job: Job, run: Path) -> Iterator[str]:
+        """Yield the lines of the job."""
+        from huggingface_hub import HfApi
+
+        with _reporting(job):
+            if (found := _find(job)) is not None:
+                yield from HfApi().fetch_job_logs(job_id=found.id, namespace=job.details["namespace"])
+
+    def collect(self, job: Job, run: Path) -> None:
+        """Download the files of the run in the bucket that are missing here or may have changed."""
+        from huggingface_hub import HfApi
+
+        bucket, kept = job.details["bucket"], job.details["run"]
+        with _reporting(job):
+            files: list[tuple[Any, str | Path]] = []
+            for name, size in _sizes(bucket, kept).items():
+                target = (run / name).resolve()
+                if not target.is_relative_to(run.resolve()) or name in ("lock", JOB):
+                    continue
+                is_record = "/" not in name or name.startswith("times/")
+                if is_record or not target.is_file() or target.stat().st_size != size:
+                    target.parent.mkdir(parents=True, exist_ok=True)
+                    files.append((f"{kept}/{name}", target))
+            if files:
+                HfApi().download_bucket_files(bucket, files)
+
+    def stop(self, job: Job) -> None:
+        """Cancel the job."""
+        from huggingface_hub import HfApi
+
+        with _reporting(job):
+            if (found := _find(job)) is not None:
+                HfApi().cancel_job(job_id=found.id, namespace=job.details["namespace"])
+
+    def cost(self, job: Job) -> str:
+        """Return the machine and the price of the flavor, and what the job costs at most."""
+        from huggingface_hub import HfApi
+
+        flavor = job.arguments.get("flavor", _FLAVOR)
+        with _reporting(job):
+            found = {each.name: each for each in HfApi().list_jobs_hardware()}
+        if flavor not in found:
+            raise BackendError(f"{self.name} has no flavor `{flavor}`: it has {', '.join(found)}")
+        hardware = found[str(flavor)]
+        per_minute = hardware.unit_cost_usd
+        most = f"at most ${per_minute * job.limit_s / 60:.2f} in {format_duration(job.limit_s)}"
+        return f"{flavor}: {hardware.cpu}, {hardware.ram}, ${60 * per_minute:.2f} an hour: {most}"
+
+
+def _find(job: Job) -> JobInfo | None:
+    """Return a job by its id, or by its label where the client was killed before the id was known."""
+    from huggingface_hub import HfApi
+    from huggingface_hub.errors import HfHubHTTPError
+
+    api = HfApi()
+    namespace = _namespace(job, api)
+    if "id" not in job.details:
+        return next(iter(api.list_jobs(labels={_LABEL: job.name}, namespace=namespace)), None)
+    try:
+        return api.inspect_job(job_id=job.details["id"], namespace=namespace)
+    except HfHubHTTPError as error:
+        if error.response.status_code == 404:
+            return None
+        raise
+
+
+def _namespace(job: Job, api: HfApi) -> str:
+    return str(job.details.get("namespace") or job.arguments.get("namespace") or api.whoami()["name"])
+
+
+def _sizes(bucket: str, prefix: str) -> dict[str, int]:
+    """Return the bytes of the files under a prefix of a bucket."""
+    from huggingface_hub import HfApi
+
+    entries = HfApi().list_bucket_tree(bucket, prefix, recursive=True)
+    return {
+        entry.path.removeprefix(f"{prefix}/"): entry.size
+        for entry in entries
+        if entry.type == "file" and entry.path.startswith(f"{prefix}/")
+    }
+
+
+def _secrets(job: Job) -> dict[str, str]:
+    """Return the values of the secrets that the spec names, from the environment."""
+    names = list(job.arguments.get("secrets") or ())
+    if missing := [name for name in names if name not in os.environ]:
+        raise BackendError(f"{job.backend}: the environment has no {', '.join(missing)}, which `secrets` names")
+    return {name: os.environ[name] for name in names}
+
+
+@contextmanager
+def _reporting(job: Job) -> Iterator[None]:
+    """Turn errors of the Hub's client into a `BackendError`."""
+    from benchcard.hub.faults import CLIENT_ERRORS, redacted
+
+    try:
+        yield
+    except CLIENT_ERRORS as error:
+        raise BackendError(f"{job.backend}, job {job.name}: {redacted(str(error))}") from error

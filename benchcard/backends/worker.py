@@ -1,0 +1,122 @@
+"""The worker: a run of a parcel in this process, at the place where a backend has started it.
+
+    python -m benchcard.backends.worker PARCEL RUN JOB [STORE]
+
+All that is measured is measured here by the code of a local run. The last thing that it writes is its report. With a
+store, a mounted folder in which files cannot be renamed, the run directory is copied from there at first, and to there
+as it grows.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from types import FrameType
+
+import msgspec
+
+from benchcard.backends.job import REPORT, Report
+from benchcard.backends.parcel import DESCRIPTION, Description
+from benchcard.errors import BenchcardError, SpecError
+from benchcard.run.directory import MEMORY_FOLDER
+from benchcard.run.runner import run_plan
+from benchcard.spec.plan import make_plan
+from benchcard.spec.spec import read_spec
+from benchcard.utils.files import replacing_folder, write_atomically
+from benchcard.utils.plain import as_plain
+
+# Seconds between two copies to the store.
+_COPY_S = 10.0
+
+
+def main(parcel: Path, run: Path, job: str, store: Path | None = None) -> int:
+    """Run a parcel in the run directory `run`, and return the exit status: 0 where the run came to its end."""
+    signal.signal(signal.SIGTERM, _stop)
+    run.mkdir(parents=True, exist_ok=True)
+    if store is not None and store.is_dir():
+        shutil.copytree(store, run, dirs_exist_ok=True)
+    (run / REPORT).unlink(missing_ok=True)
+    with _copying(run, store):
+        return _report(parcel, run, job)
+
+
+def _report(parcel: Path, run: Path, job: str) -> int:
+    report = Report(job=job)
+    try:
+        _run(parcel.resolve(), run.resolve())
+    except SpecError as error:
+        mistakes = tuple((each.place, each.found, each.expected, each.hint) for each in error.mistakes)
+        report = Report(job=job, error="SpecError", message=str(error), mistakes=mistakes)
+    except BenchcardError as error:
+        report = Report(job=job, error=type(error).__name__, message=str(error))
+    run.mkdir(parents=True, exist_ok=True)  # A run that fails before its first step removes its folder.
+    write_atomically(run / REPORT, as_plain(report))
+    if report.error:
+        print(f"{report.error}: {report.message}", file=sys.stderr, flush=True)  # noqa: T201 - this is its log
+    return 1 if report.error else 0
+
+
+def _run(parcel: Path, run: Path) -> None:
+    description = msgspec.convert(json.loads((parcel / DESCRIPTION).read_bytes()), Description)
+    places = {name: parcel / place for name, place in description.places.items()}
+    spec = replace(read_spec(description.spec, parcel), places=places)
+    for folder in (parcel / MEMORY_FOLDER).glob("*"):
+        target = run / MEMORY_FOLDER / folder.name
+        if not target.exists():
+            target.parent.mkdir(exist_ok=True)
+            with replacing_folder(target) as made:
+                shutil.copytree(folder, made, dirs_exist_ok=True)
+    run_plan(make_plan(spec), run, timeout_s=description.timeout_s)
+
+
+@contextmanager
+def _copying(run: Path, store: Path | None) -> Iterator[None]:
+    """Copy what is new in a run directory to its store during the block, and once more at its end."""
+    ended = threading.Event()
+
+    def copy() -> None:
+        while store is not None and not ended.wait(_COPY_S):
+            copy_new(run, store)
+
+    copying = threading.Thread(target=copy, daemon=True)
+    copying.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        copying.join()
+        if store is not None:
+            copy_new(run, store)
+
+
+def copy_new(run: Path, store: Path) -> None:
+    """Copy the files of a run directory that changed since they were copied; what says that others are there, last."""
+    files = [file for file in run.rglob("*") if file.name != "lock" and not _is_unfinished(file.relative_to(run))]
+    for file in sorted(files, key=lambda file: (file.name == REPORT, file.name == "outcome.json")):
+        target = store / file.relative_to(run)
+        try:
+            if not file.is_file() or (target.is_file() and target.stat().st_mtime_ns >= file.stat().st_mtime_ns):
+                continue
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(file, target)
+        except FileNotFoundError:
+            continue  # It was replaced meanwhile, and is copied next time.
+
+
+def _is_unfinished(path: Path) -> bool:
+    return any(part.startswith(".") for part in path.parts)
+
+
+def _stop(_signal: int, _frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+if __name__ == "__main__":
+    sys.exit(main(Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3], *map(Path, sys.argv[4:])))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import psutil
@@ -21,11 +22,14 @@ class Local:
         process = psutil.Process()
         job = Job(backend="local", name=str(process.pid), details={"started": str(process.create_time())})
         run_plan(plan, path, timeout_s=timeout_s, progress=progress, begun=lambda: write_job(path, job))
+        write_job(path, replace(job, details={**job.details, "ended": "yes"}))
 
     def state(self, job: Job) -> State:
-        """Return whether the process still runs."""
+        """Return whether the process has come to the end of the run, or still runs."""
+        if "ended" in job.details:
+            return State("finished")
         process = _process(job)
-        return State("running", f"process {process.pid}") if process else State("finished", "its process has ended")
+        return State("running", f"process {process.pid}") if process else State("stopped", "its process has ended")
 
     def logs(self, job: Job, run: Path) -> Iterator[str]:
         """Yield what the libraries have written in each step, in the order of the steps."""

@@ -34,9 +34,8 @@ class Local:
     def logs(self, job: Job, run: Path) -> Iterator[str]:
         """Yield what the libraries have written in each step, in the order of the steps."""
         for log in sorted(run.glob("steps/*/log.txt"), key=lambda file: file.stat().st_mtime):
-            if text := log.read_text(encoding="utf-8", errors="replace").strip():
-                yield f"{log.parent.name}:"
-                yield from text.splitlines()
+            yield f"{log.parent.name}:"
+            yield from log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
 
     def collect(self, job: Job, run: Path) -> None:
         """Do nothing, since the run directory is here."""

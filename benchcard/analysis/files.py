@@ -164,6 +164,7 @@ def _verdict(
         metric_info.info_of_metric(records, metric),
         quality.difference,
         quality.fidelity,
+        record.outcomes.prepare.values.samples if record.outcomes.prepare else 0,
         weights.fewest_bits if weights else None,
         chance,
         spread,

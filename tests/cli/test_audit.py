@@ -133,7 +133,7 @@ def test_the_card_has_the_table_of_files(audit):
 
 @pytest.mark.slow
 def test_no_good_file_is_broken_in_200_audits_of_resampled_data(audit):
-    """Examples are drawn again from the kept predictions, and compared as a run compares them; few of them, too."""
+    """Examples are drawn again from the kept predictions, and compared as a run compares them."""
     _, _, results = audit
     records = {str(record.configuration.axes["framework_args.file_name"]): record for record in results.records.records}
 
@@ -148,7 +148,7 @@ def test_no_good_file_is_broken_in_200_audits_of_resampled_data(audit):
     generator, info = np.random.default_rng(0), MetricInfo(True, "share")
     verdicts: dict[str, set[str]] = {name: set() for name in models}
     for number in range(200):
-        chosen = generator.integers(0, len(references), (15, 60, len(references))[number % 3])
+        chosen = generator.integers(0, len(references), (60, 120, len(references))[number % 3])
         owners = np.arange(len(chosen))
         right = expected[chosen] == references[chosen]
         for name, (predictions, scores) in models.items():
@@ -159,7 +159,7 @@ def test_no_good_file_is_broken_in_200_audits_of_resampled_data(audit):
             }
             difference = significance.mcnemar(right, actual == references[chosen]).difference
             chance = chance_agreement(expected[chosen].tolist(), actual.tolist())
-            evidence = Evidence("accuracy", info, difference, figures, GOOD.get(name, 32), chance)
+            evidence = Evidence("accuracy", info, difference, figures, len(chosen), GOOD.get(name, 32), chance)
             verdicts[name].add(judge(evidence).name)
     for name, names in verdicts.items():
         assert names == {"faithful" if name in GOOD else "broken"}, (name, names)
@@ -189,8 +189,8 @@ def test_pytorch_is_the_reference_where_there_is_no_float_graph(tmp_path):
     export_model(model, "text-classification", None, tmp_path)
     half = convert_float_to_float16(onnx.load(tmp_path / "model.onnx"), keep_io_types=True)
     onnx.save(half, str(model / "model_fp16.onnx"))
-    texts = ["a good film", "a bad film", "anna lives in paris", "bob works for acme"] * 6
-    data = tiny_text.write_data(tmp_path / "data", {"text": texts, "label": ["yes", "no"] * 12})
+    texts = ["a good film", "a bad film", "anna lives in paris", "bob works for acme"] * 15
+    data = tiny_text.write_data(tmp_path / "data", {"text": texts, "label": ["yes", "no"] * 30})
     results = Benchmark.audit(model, data, duration=0).run(tmp_path / "run", progress=False)
     files = results.files()
     assert files["file"].tolist() == ["pytorch", "model_fp16.onnx"]

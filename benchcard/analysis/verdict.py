@@ -110,8 +110,8 @@ def judge(evidence: Evidence, max_drop: float | None = None) -> Verdict:
     A file is `broken` if its metric is surely ten accepted drops below the baseline's, if its predictions are surely
     hardly related to the baseline's, or if its outputs are surely further from the baseline's than its number of bits
     explains. It is `degraded` if the metric surely lost more than `max_drop` (by default one point), or the outputs are
-    surely further from the baseline's than a stand-in for it may be. It is `faithful` if no figure is beyond the limit of
-    `degraded`, the fidelity or the metric is surely within it, and there are at least `FEWEST_EXAMPLES` examples.
+    surely further from the baseline's than a stand-in for it may be. It is `faithful` if no figure is beyond the limit
+    of `degraded`, the fidelity or the metric is surely within it, and there are at least `FEWEST_EXAMPLES` examples.
     """
     loss, leading, related = _loss(evidence, max_drop), _leading(evidence), _kappa(evidence)
     checks = [check for check in (loss, leading, related) if check is not None]
@@ -164,7 +164,7 @@ def _leading(evidence: Evidence) -> _Check | None:
         text += f", where the baseline's numbers have a standard deviation of {evidence.spread:.3g}"
     broken = limits.broken_at(bits)
     if evidence.bits and low is not None and low > broken:
-        text += f", more than {evidence.bits} bits explain"
+        text += f": rounding to {evidence.bits} bits does not explain this, weights or graph differ from the reference"
     return _Check(text, value, low, high, limits.degraded, broken)
 
 

@@ -5,7 +5,16 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from benchcard.analysis.verdict import BROKEN, DEGRADED, FAITHFUL, FEWEST_EXAMPLES, UNKNOWN, Evidence, chance_agreement, judge
+from benchcard.analysis.verdict import (
+    BROKEN,
+    DEGRADED,
+    FAITHFUL,
+    FEWEST_EXAMPLES,
+    UNKNOWN,
+    Evidence,
+    chance_agreement,
+    judge,
+)
 from benchcard.measure import significance
 from benchcard.metrics import fidelity
 from benchcard.metrics.info import MetricInfo

@@ -11,7 +11,8 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from benchcard.metrics.info import MetricInfo, default_max_drop
+from benchcard.card.layouts.full_tables import format_comparison
+from benchcard.metrics.info import FIDELITY, MetricInfo, default_max_drop
 from benchcard.utils.values import Interval
 
 FAITHFUL, DEGRADED, BROKEN, UNKNOWN, REFERENCE = "faithful", "degraded", "broken", "unknown", "reference"
@@ -141,7 +142,7 @@ def _loss(evidence: Evidence, max_drop: float | None) -> _Check | None:
     if info.higher_is_better:
         value, low, high = -value, (None if high is None else -high), (None if low is None else -low)
     point = default_max_drop(info.unit)
-    text = f"{evidence.metric} {_format(difference, '+.3g')} against the baseline"
+    text = f"{evidence.metric} {_format_difference(difference)} against the baseline"
     return _Check(text, value, low, high, point if max_drop is None else max_drop, BROKEN_DROPS * point)
 
 
@@ -155,7 +156,7 @@ def _leading(evidence: Evidence) -> _Check | None:
     if name is None:
         return None
     figure, limits, bits = figures[name], _LIMITS[name], evidence.bits or 0
-    value, low, high, text = figure.value, figure.low, figure.high, f"{name} {_format(figure, '.3g')}"
+    value, low, high, text = figure.value, figure.low, figure.high, f"{name} {_format_fidelity(name, figure)}"
     if name in ("cosine_mean", "agreement"):
         value, low, high = 1 - value, (None if high is None else 1 - high), (None if low is None else 1 - low)
     if name == "rms_difference" and evidence.spread:
@@ -175,15 +176,20 @@ def _kappa(evidence: Evidence) -> _Check | None:
         return None
     value = (1 - agreement.value) / (1 - chance)
     low, high = ((None if bound is None else (1 - bound) / (1 - chance)) for bound in (agreement.high, agreement.low))
-    text = f"agreement {_format(agreement, '.3g')} with the baseline, {chance:.3g} by chance alone"
+    text = f"agreement {_format_fidelity('agreement', agreement)} with the baseline, {chance:.3g} by chance alone"
     least = _LIMITS["agreement"].degraded / (1 - chance)
     return _Check(text, value, low, high, least, 1 - BROKEN_KAPPA)
 
 
-def _format(interval: Interval, form: str) -> str:
-    if interval.low is None or interval.high is None:
-        return f"{interval.value:{form}}"
-    return f"{interval.value:{form}} [{interval.low:{form}}, {interval.high:{form}}]"
+def _format_fidelity(name: str, figure: Interval) -> str:
+    return format_comparison(figure, FIDELITY[name].unit or "")
+
+
+def _format_difference(difference: Interval) -> str:
+    bounds = (
+        f" [{difference.low:+.3g}, {difference.high:+.3g}]" if None not in (difference.low, difference.high) else ""
+    )
+    return f"{difference.value:+.3g}{bounds}"
 
 
 def chance_agreement(baseline: Sequence[object], model: Sequence[object]) -> float | None:

@@ -11,6 +11,7 @@ from pathlib import Path
 from benchcard.analysis.files import ModelFile
 from benchcard.analysis.run_results import RunResults
 from benchcard.card.layouts import figures
+from benchcard.card.layouts.full_tables import format_comparison
 from benchcard.card.markdown.inline import code_span, escape, escape_prose
 from benchcard.card.markdown.tables import Column, render_table
 from benchcard.metrics.info import FIDELITY
@@ -47,9 +48,8 @@ def _table(files: Sequence[ModelFile], metric: str) -> str:
         (escape(metric), _cells(qualities, figures.column_decimals(qualities, figures.quality_decimals))),
     ]
     if leading is not None:
-        # A cosine of 0.9996 is far from one of 1.000; divergences differ by powers of ten.
-        decimals = 4 if FIDELITY[leading].higher_is_better else None
-        columns.append((escape(leading), _cells([file.fidelity.get(leading) for file in files], decimals)))
+        unit, closeness = FIDELITY[leading].unit or "", [file.fidelity.get(leading) for file in files]
+        columns.append((escape(leading), ["" if each is None else format_comparison(each, unit) for each in closeness]))
     columns.append(("times as fast", _cells([file.ratio for file in files], 2)))
     # A column without any figure says nothing, as the ratio of a run without timing.
     columns = [(name, cells) for name, cells in columns if any(cells)]

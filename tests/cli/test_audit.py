@@ -127,6 +127,20 @@ def test_each_file_has_its_verdict(audit):
 
 
 @pytest.mark.slow
+def test_no_broken_file_is_recommended(audit):
+    """The broken files of half the weights' size, or of the same, are neither chosen nor on the Pareto front."""
+    _, _, results = audit
+    files = results.files()
+    broken = set(files["row"][files["verdict"] == "broken"])
+    best, evaluated = results.best(objective="size"), set(results.quality.dropna(subset="accuracy")["row"])
+    assert best.row not in broken
+    reasons = {each.row: each.reason for each in best.alternatives}
+    assert broken & evaluated
+    assert all(reasons[row].startswith("broken: ") for row in broken & evaluated)
+    assert not broken & set(results.pareto("size")["row"])
+
+
+@pytest.mark.slow
 def test_the_card_has_the_table_of_files(audit):
     """With verdicts, uses, and why a file is broken; it is read back as any other card."""
     _, _, results = audit

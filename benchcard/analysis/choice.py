@@ -104,8 +104,8 @@ class Chooser:
     detectably better at every shape at which the baseline was timed. Rows are ordered by the geometric mean of their
     ratios; of equal ones the first is chosen. Where others are not detectably slower or worse than it, the one whose
     outputs are detectably closest to the baseline's is chosen among them. `limits` of figures of fidelity exclude rows
-    whose interval exceeds them, and a row whose model is broken is never chosen. If no row qualifies, the baseline is chosen. Without a baseline, the row
-    of best quality is chosen, and among equal ones the one that costs least.
+    whose interval exceeds them, and a row whose model is broken is never chosen. If no row qualifies, the baseline is
+    chosen. Without a baseline, the row of best quality is chosen, and among equal ones the one that costs least.
 
     If `higher_is_better` is None, the better direction is not known: no row may differ from the baseline by more than
     `max_drop` in either direction, and the reason says so. The choice is among the rows of `baseline`, which the reason

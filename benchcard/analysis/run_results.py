@@ -283,8 +283,8 @@ class RunResults:
         return paths
 
     def to_json(self, max_drop: float | None = None, fidelity: FidelityLimit = None) -> dict[str, object]:
-        """Return the results as plain data: `spec`, `machine`, `versions`, each frame as a list of rows, `notes`, the
-        `choices` of `choices(max_drop, fidelity)`, and the row of the first one as `best`.
+        """Return the results as plain data: `spec`, `machine`, `versions`, each frame as a list of rows, `files` of an
+        audit, `notes`, the `choices` of `choices(max_drop, fidelity)`, and the row of the first one as `best`.
         """
         choices = self.choices(max_drop, fidelity)
         return {
@@ -292,6 +292,7 @@ class RunResults:
             "machine": as_plain(self.records.info.machine),
             "versions": self.records.info.versions,
             **{name: to_records(getattr(self, name)) for name in (*FRAMES, "failures")},
+            **({} if (files := self.files(max_drop)).empty else {"files": to_records(files)}),
             "notes": list(self.notes),
             "best": choices[0].row,
             "choices": [plain(as_plain(choice)) for choice in choices],

@@ -82,6 +82,13 @@ def test_the_bits_explain_how_far_outputs_may_be(bits, kl, expected):
     assert found(bits=bits, fidelity={"kl_mean": Interval(kl, 0.9 * kl, 1.1 * kl)}) == expected
 
 
+def test_the_reason_says_that_rounding_does_not_explain_it():
+    """Other weights or another graph are what is left of a divergence that the bits cannot make."""
+    why = judge(Evidence(fidelity={"kl_mean": Interval(0.0023, 0.002, 0.0026)}, examples=500, bits=32)).why
+    expected = "rounding to 32 bits does not explain this, weights or graph differ from the reference"
+    assert why == f"kl_mean 0.00230 [0.00200, 0.00260]: {expected}"
+
+
 @pytest.mark.parametrize(
     ("figure", "good", "bad"),
     [("cosine_mean", 0.999, 0.5), ("agreement", 0.99, 0.3), ("rms_difference", 0.02, 1.5)],

@@ -121,8 +121,10 @@ def test_each_file_has_its_verdict(audit):
     uses = {use: name for name, row in files.items() for use in (row["use"] or "").split(", ")}
     assert uses["the reference"] == "model"
     assert uses["smallest faithful"] == min(GOOD, key=lambda name: files[name]["size_mb"])
-    assert uses["most faithful in 8 bits"] in ("int8", "uint8", "quantized")
-    assert uses["most faithful below 8 bits"] in ("q4", "bnb4")
+    assert uses["closest of those measured in 16 bits"] == "fp16"
+    assert all(row["use"] for row in files.values() if row["verdict"] != "unknown")
+    assert uses["closest of those measured in 8 bits"] in ("int8", "uint8", "quantized")
+    assert uses["closest of those measured below 8 bits"] in ("q4", "bnb4")
     assert str(results.path) not in result.stdout.partition('"notes"')[0]
 
 
@@ -151,6 +153,27 @@ def test_the_card_has_the_table_of_files(audit):
     assert "* `broken/swapped.onnx` is broken: accuracy" in table
     assert str(results.path) not in table
     assert len(Results.from_card(card.text).quality) == len(results.plan)
+
+
+@pytest.mark.slow
+def test_a_finished_audit_is_shown_with_its_verdicts(audit, tmp_path):
+    """`show`, its CSV and JSON, and the report have the table of files, and say which examples they are of."""
+    _, _, results = audit
+    samples = int(results.quality["samples"].max())
+
+    def shown(*arguments):
+        return CliRunner().invoke(main, ["show", str(results.path), *arguments]).stdout
+
+    assert f"evaluated on {samples} of " in shown()
+    assert "broken/swapped.onnx is broken: accuracy" in shown()
+    assert shown("--csv", "files") == results.files().to_csv(index=False)
+    assert [row["verdict"] for row in json.loads(shown("--json"))["files"]] == results.files()["verdict"].tolist()
+    report = tmp_path / "report.html"
+    results.report(report)
+    text = report.read_text(encoding="utf-8")
+    assert "Model files" in text
+    assert text.count(">broken<") >= len(BROKEN)
+    assert f"Evaluated on {samples} of " in results.card().text
 
 
 @pytest.mark.slow

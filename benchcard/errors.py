@@ -4,7 +4,7 @@
     ├── SpecError       mistakes in a spec: all of them at once, each with its place
     ├── MachineError    this machine cannot do it (instructions, memory, timing lock), or the run began on another one
     ├── ArtifactError   a model could not be produced (export, opset, quantization, calibration)
-    │   └── UnfitGraphError  a graph takes other inputs than the task gives, as the decoder beside an encoder does
+    │   └── UnfitGraphError  a graph has other inputs or outputs than the task, as the decoder beside an encoder has
     ├── BackendError    the place where the grid runs failed; for backends of other packages to raise
     ├── CardError       a card could not be read, rendered or merged
     └── HubError        the Hub refused or could not be reached
@@ -63,7 +63,7 @@ class ArtifactError(BenchcardError):
 
 
 class UnfitGraphError(ArtifactError):
-    """A graph takes other inputs than the task gives: it may be one for another task."""
+    """A graph takes other inputs than the task gives, or gives other outputs: it may be one for another task."""
 
 
 class BackendError(BenchcardError):

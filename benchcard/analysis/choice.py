@@ -16,6 +16,7 @@ from dataclasses import dataclass, field, replace
 from benchcard.analysis.gains import Gain, Gains, mean_ratio
 from benchcard.analysis.metric_info import unknown_direction
 from benchcard.analysis.row_facts import RowQuality, number_rows
+from benchcard.card.layouts.full_tables import format_comparison
 from benchcard.measure.significance import holm
 from benchcard.metrics.info import FIDELITY, leading_figure
 from benchcard.utils.text import DisplayText, pluralize
@@ -103,8 +104,8 @@ class Chooser:
     detectably better at every shape at which the baseline was timed. Rows are ordered by the geometric mean of their
     ratios; of equal ones the first is chosen. Where others are not detectably slower or worse than it, the one whose
     outputs are detectably closest to the baseline's is chosen among them. `limits` of figures of fidelity exclude rows
-    whose interval exceeds them. If no row qualifies, the baseline is chosen. Without a baseline, the row
-    of best quality is chosen, and among equal ones the one that costs least.
+    whose interval exceeds them, and a row whose model is broken is never chosen. If no row qualifies, the baseline is
+    chosen. Without a baseline, the row of best quality is chosen, and among equal ones the one that costs least.
 
     If `higher_is_better` is None, the better direction is not known: no row may differ from the baseline by more than
     `max_drop` in either direction, and the reason says so. The choice is among the rows of `baseline`, which the reason
@@ -127,6 +128,9 @@ class Chooser:
         self._reasons = dict.fromkeys(self.rows.keys() - self._candidates.keys(), "compared with another baseline")
         for row in self._candidates.keys() - self._values.keys():
             self._reasons[row] = f"no {self.metric}: {self.rows[row].failure or 'not defined'}"
+        for row in [row for row in self._values if self.rows[row].broken]:
+            self._reasons[row] = f"broken: {self.rows[row].broken}"
+            del self._values[row]
 
     def choose(self) -> Choice:
         """Return the choice; its reason has remarks on what could not be compared."""
@@ -240,7 +244,7 @@ class Chooser:
             if worst < limit if is_floor else worst > limit:
                 beyond = value < limit if is_floor else value > limit
                 verb, side = "is" if beyond else "may be", "below" if is_floor else "above"
-                return f"{name} {_format_figure(figure)} {verb} {side} {limit:g}"
+                return f"{name} {_format_figure(name, figure)} {verb} {side} {limit:g}"
         return ""
 
     def _closest(self, fastest: int, ratios: Mapping[int, Interval]) -> int:
@@ -260,7 +264,7 @@ class Chooser:
                 chosen = row
         if chosen != fastest and reference is not None:
             gain = _describe_ratio(ratios[fastest], self.gains.objective)
-            figures = (_format_figure(each) for each in (reference, self._candidates[chosen].fidelity[name]))
+            figures = (_format_figure(name, each) for each in (reference, self._candidates[chosen].fidelity[name]))
             farther = f"farther from the baseline: {name} {' instead of '.join(figures)}"
             self._reasons[fastest] = f"{gain}: not detectably better than row {chosen}, and {farther}"
         return chosen
@@ -284,7 +288,12 @@ class Chooser:
             reason = "no other row is compared with it"
         elif any(gain.ratio for gain in others):
             bound = f"{'of ' if self._sign else ''}{self._bound(reference)}"
-            reason = f"nothing {_BETTER[objective]} at {self.metric} {bound}"
+            limits = [
+                f"{name} of at {'least' if FIDELITY[name].higher_is_better else 'most'} {limit:g}"
+                for name, limit in self.limits.items()
+            ]
+            intact = " that is not broken" if any(entry.broken for entry in self._candidates.values()) else ""
+            reason = f"nothing{intact} {_BETTER[objective]} at {' and '.join([f'{self.metric} {bound}', *limits])}"
         elif objective == "size":
             reason = "no other size is known"
         else:
@@ -337,9 +346,8 @@ def _is_closer(name: str, figure: Interval, reference: Interval) -> bool:
     return figure.high < reference.low  # type: ignore[operator]  # None is excluded above
 
 
-def _format_figure(figure: Interval) -> str:
-    bounds = "" if figure.low is None or figure.high is None else f" [{figure.low:.3g}, {figure.high:.3g}]"
-    return f"{figure.value:.3g}{bounds}"
+def _format_figure(name: str, figure: Interval) -> str:
+    return format_comparison(figure, FIDELITY[name].unit or "")
 
 
 def _describe_unsure(gain: Gain, objective: str) -> str:
@@ -350,6 +358,8 @@ def _describe_unsure(gain: Gain, objective: str) -> str:
     if ratio == Interval(1.0, 1.0, 1.0):
         return f"the {objective} is the baseline's"
     words = _describe_ratio(ratio, objective)
+    if ratio.excludes(1.0) and gain.doubt:
+        return f"{words}{at}, but {gain.doubt}"
     if ratio.high is not None and ratio.high < 1:
         return f"{_WORSE[objective]}{at}: {words}"
     if ratio.excludes(1.0) and gain.floor is not None:
@@ -357,8 +367,6 @@ def _describe_unsure(gain: Gain, objective: str) -> str:
             f"within the noise of this run{at}: {words}, "
             f"while two measurements of the baseline may differ by {gain.floor:.2f}x"
         )
-    if ratio.excludes(1.0) and gain.doubt:
-        return f"{words}{at}, but {gain.doubt}"
     return f"not detectably better{at}: {words}"
 
 

@@ -44,7 +44,12 @@ if TYPE_CHECKING:
 _NO_FAULT = (UnfitGraphError.__name__, NotRun.__name__, "MemoryError", "OSError", "SIGKILL", "TimeoutError")
 _STAGES = ("export", "evaluate")
 _SATURATION = "products of 8 bits can saturate on this processor, and the file may be good on another"
-_MEANINGS = {REFERENCE: "the reference", DEGRADED: "only where its loss is acceptable", BROKEN: "not at all"}
+_MEANINGS = {
+    REFERENCE: "the reference",
+    FAITHFUL: "as good, but others are smaller, faster or closer",
+    DEGRADED: "only where its loss is acceptable",
+    BROKEN: "not at all",
+}
 
 
 @dataclass(frozen=True)
@@ -58,7 +63,7 @@ class ModelFile:
         quality: The first metric; None where it was not measured.
         fidelity: The figures of its outputs against the baseline's.
         ratio: How many times as fast as the baseline it is, on average over shapes.
-        is_faster: Whether that is beyond chance and noise.
+        is_detectable: Whether that differs from 1 beyond chance and noise, at every shape.
         uses: When to use it, a few words each.
     """
 
@@ -69,7 +74,7 @@ class ModelFile:
     quality: Interval | None
     fidelity: Mapping[str, Interval]
     ratio: Interval | None
-    is_faster: bool
+    is_detectable: bool
     verdict: Verdict
     uses: tuple[str, ...] = ()
 
@@ -98,6 +103,19 @@ def repository_files(records: Records) -> dict[int, tuple[str, Path]]:
     return files if FILE_NAME in records.plan.spec.grid else {}
 
 
+def describe_examples(records: Records) -> str:
+    """Return in words which examples the files were evaluated on: `500 of 600 examples of reviews/data, validation`;
+    empty where none are known.
+    """
+    for record in records.records:
+        if record.outcomes.prepare:
+            rows, dataset = record.outcomes.prepare.values, record.configuration["dataset"]
+            of = f" of {rows.split_rows}" if rows.split_rows else ""
+            name = public_message(records, records.info.sources.dataset(dataset).name)
+            return f"{rows.samples}{of} examples of {name}, {dataset['eval_split']}"
+    return ""
+
+
 def describe_files(
     records: Records, gains: Gains, files: Mapping[int, tuple[str, Path]], max_drop: float | None = None
 ) -> tuple[ModelFile, ...]:
@@ -123,7 +141,7 @@ def _describe(records: Records, gains: Gains, row: int, name: str, path: Path, m
         quality.figure,
         quality.fidelity,
         mean_ratio(of_row) if has_ratio else None,
-        bool(of_row) and all(gain.sure for gain in of_row),
+        bool(of_row) and all(gain.ratio is not None and gain.ratio.excludes(1.0) and not gain.doubt for gain in of_row),
         _verdict(records, record, quality, metric, weights, max_drop),
     )
 
@@ -164,6 +182,7 @@ def _verdict(
         metric_info.info_of_metric(records, metric),
         quality.difference,
         quality.fidelity,
+        record.outcomes.prepare.values.samples if record.outcomes.prepare else 0,
         weights.fewest_bits if weights else None,
         chance,
         spread,
@@ -187,26 +206,24 @@ def _predictions(record: Record, baseline: Record | None) -> tuple[float | None,
 
 
 def _uses(files: Sequence[ModelFile]) -> list[tuple[str, ...]]:
-    """Return when to use each file: the smallest and the fastest of the faithful ones, the most faithful one in 8 bits
-    and below; and what the verdicts on the others mean.
+    """Return when to use each file: the smallest and the fastest of the faithful ones, and the closest ones by their
+    bits; what the verdicts on the others mean, and that there are better ones than the remaining faithful ones.
     """
     good = [file for file in files if file.verdict.name == FAITHFUL]
     ranked = sorted((file for file in good if file.weights and file.leading), key=_distance)
     sized = [(file.size_bytes, file) for file in good if file.size_bytes is not None]
-    fast = [(file.ratio.value, file) for file in good if file.is_faster and file.ratio]
+    ratios = [(file.ratio, file) for file in good if file.ratio and file.is_detectable]
+    fast = [(ratio.value, file) for ratio, file in ratios if ratio.low is not None and ratio.low > 1]
     best = {
         "smallest faithful": min(sized, key=lambda pair: pair[0])[1] if sized else None,
         "fastest faithful": max(fast, key=lambda pair: pair[0])[1] if fast else None,
-        "most faithful in 8 bits": next((file for file in ranked if _bits(file) == 8), None),
-        "most faithful below 8 bits": next((file for file in ranked if _bits(file) < 8), None),
+        "closest of those measured in 16 bits": next((file for file in ranked if _bits(file) == 16), None),
+        "closest of those measured in 8 bits": next((file for file in ranked if _bits(file) == 8), None),
+        "closest of those measured below 8 bits": next((file for file in ranked if _bits(file) < 8), None),
     }
-    return [
-        (
-            *(label for label, chosen in best.items() if chosen is file),
-            *((_MEANINGS[file.verdict.name],) if file.verdict.name in _MEANINGS else ()),
-        )
-        for file in files
-    ]
+    labels = [tuple(label for label, chosen in best.items() if chosen is file) for file in files]
+    meanings = [(_MEANINGS[file.verdict.name],) if file.verdict.name in _MEANINGS else () for file in files]
+    return [of_file or meaning for of_file, meaning in zip(labels, meanings)]
 
 
 def _bits(file: ModelFile) -> int:

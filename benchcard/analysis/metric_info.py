@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from numbers import Real
 from typing import Any
 
@@ -15,6 +16,9 @@ from benchcard.metrics.info import FIDELITY, FidelityLimit, FigureUncertainty, M
 from benchcard.spec.schema import Number
 from benchcard.steps.evaluate import ScoreOutcome
 from benchcard.utils.text import did_you_mean, join_names
+
+# A lower limit of a cosine or an agreement excludes nothing, and is meant as a distance from 1.
+_LEAST_NEAR_ONE = 0.5
 
 
 def metric_names(records: Records) -> tuple[str, ...]:
@@ -59,7 +63,8 @@ def fidelity_limits(records: Records, limit: FidelityLimit) -> dict[str, float]:
     """Return limits of figures of fidelity by name.
 
     Raises:
-        BenchcardError: A figure was not computed, or a limit is not a finite number.
+        BenchcardError: A figure was not computed, or a limit is not a finite number of at least 0; or it is one for a
+            figure that is 1 for equal outputs, and far from it.
     """
     if limit is None:
         return {}
@@ -74,8 +79,12 @@ def fidelity_limits(records: Records, limit: FidelityLimit) -> dict[str, float]:
             hint = did_you_mean(name, computed)
             message = f"the figure of fidelity `{name}` was not computed; expected {join_names(computed)}"
             raise BenchcardError(f"{message} ({hint})" if hint else message)
-        for mistake in Number().mistakes(value, f"fidelity.{name}"):
-            raise BenchcardError(str(mistake))
+        # Less than half of the neighbours can be meant as a limit.
+        is_near_one = FIDELITY[name].higher_is_better and name != "neighbor_overlap"
+        expected = Number(_LEAST_NEAR_ONE, 1) if is_near_one else Number(0)
+        for mistake in expected.mistakes(value, f"fidelity.{name}"):
+            hint = f"1 is that of equal outputs: for 0.01 less, write {name}=0.99" if is_near_one else ""
+            raise BenchcardError(str(replace(mistake, hint=hint)))
     return dict(limits)
 
 

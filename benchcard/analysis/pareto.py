@@ -21,11 +21,11 @@ def pareto_front(
     The frame has one row per configuration on the front, one data set after the other, the cheapest first: the
     benchmarked parameters, the metric with its interval, the cost (`latency_mean_ms`, `memory_mb` or `size_mb`, the
     geometric mean over shapes), and the `ratio` to the row's baseline with the interval that holds for all rows at
-    once. Rows of one baseline are compared by their ratios if each has one, else by their costs. Of equal rows only the
-    first is on the front. If it is not known whether a higher metric is better, the value closer to the baseline's is
-    taken as better.
+    once. A row whose model is broken is not on the front. Rows of one baseline are compared by their ratios if each has
+    one, else by their costs. Of equal rows only the first is on the front. If it is not known whether a higher metric
+    is better, the value closer to the baseline's is taken as better.
     """
-    figures = {row: entry.figure for row, entry in rows.items() if entry.figure}
+    figures = {row: entry.figure for row, entry in rows.items() if entry.figure and not entry.broken}
     groups: dict[str, list[int]] = {}
     for row in figures:
         if row in gains.costs:

@@ -45,8 +45,7 @@ def run_notes(records: Records) -> list[str]:
     """
 
     def subject(rows: Sequence[Record]) -> str:
-        numbers = row_facts.number_rows([record.configuration.row for record in rows])
-        return f"{numbers} {'is' if len(rows) == 1 else 'are'}"
+        return f"{_name_rows(rows)} {'is' if len(rows) == 1 else 'are'}"
 
     rows = [record for record in records.records if row_facts.computes_in_float(record)]
     notes = []
@@ -62,9 +61,16 @@ def run_notes(records: Records) -> list[str]:
             "their nodes with the conversions to 8 bits and back around them, which take time and save none"
         )
     for batches, note in padding.NOTES.items():
-        if affected := [record.configuration.row for record in records.records if _batches(record) == batches]:
-            notes.append(f"the outputs of {row_facts.number_rows(affected)} {note}")
+        if affected := [record for record in records.records if _batches(record) == batches]:
+            notes.append(f"the outputs of {_name_rows(affected)} {note}")
     return notes + _cut_notes(records)
+
+
+def _name_rows(records: Sequence[Record]) -> str:
+    """Return the numbers of rows, and the files that they are: `row 2 (onnx/model_int8.onnx)`."""
+    names = [(record.configuration["framework_args"] or {}).get("file_name") for record in records]
+    files = ", ".join(name for name in names if name)
+    return row_facts.number_rows([record.configuration.row for record in records]) + (f" ({files})" if files else "")
 
 
 def _cut_notes(records: Records) -> list[str]:
@@ -72,18 +78,18 @@ def _cut_notes(records: Records) -> list[str]:
 
     Rows have the same notes on their data where no text was cut, or all at the same length.
     """
-    lengths: dict[int | None, list[int]] = {}
+    lengths: dict[int | None, list[Record]] = {}
     remarks = set()
     for record in records.records:
         outcomes = record.outcomes
         if outcomes.prepare and outcomes.evaluate:
             length = outcomes.export.values.report.input_length if outcomes.export else None
-            lengths.setdefault(length, []).append(record.configuration.row)
+            lengths.setdefault(length, []).append(record)
             remarks.add(outcomes.prepare.values.notes)
     if len(lengths) < 2 or len(remarks) < 2:
         return []
     return [
-        f"{row_facts.number_rows(rows)} {'has' if len(rows) == 1 else 'have'} texts of at most {length} tokens, the "
+        f"{_name_rows(rows)} {'has' if len(rows) == 1 else 'have'} texts of at most {length} tokens, the "
         "only length of the graph, and other rows are not cut to it: their metrics are not of the same texts. To "
         "compare them, evaluate on texts that are not longer"
         for length, rows in lengths.items()

@@ -33,6 +33,7 @@ class RowQuality:
         model: The first row of the run with the same model.
         failure: Why figures are missing; empty where they are not.
         fidelity: The figures of its fidelity to the baseline, by name.
+        broken: Why its model file is broken, where it was audited and is.
     """
 
     parameters: Mapping[str, object]
@@ -44,6 +45,7 @@ class RowQuality:
     model: int
     failure: str
     fidelity: Mapping[str, Interval] = field(default_factory=dict)
+    broken: str = ""
 
 
 def row_quality(records: Records, record: Record, metric: str | None) -> RowQuality:

@@ -6,6 +6,7 @@ Publishing them is left to `results.Results`.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Self
@@ -28,6 +29,7 @@ from benchcard.analysis.gains import Gains, compute_gains
 from benchcard.analysis.pareto import pareto_front
 from benchcard.analysis.records import Records, read_records
 from benchcard.analysis.row_facts import RowQuality, row_quality
+from benchcard.analysis.verdict import BROKEN
 from benchcard.errors import BenchcardError
 from benchcard.metrics.info import FidelityLimit, MetricInfo
 from benchcard.spec.plan import Plan, unused_settings
@@ -158,7 +160,7 @@ class RunResults:
 
         Raises:
             BenchcardError: There is no such metric, objective, baseline or figure of fidelity, `max_drop` is not a
-                finite number of at least 0, or a limit is not finite.
+                finite number of at least 0, or a limit cannot be meant.
         """
         if baseline is not None and baseline not in self.baselines:
             baselines = ", ".join(map(str, self.baselines)).lower()
@@ -244,7 +246,13 @@ class RunResults:
         return DisplayText(" ".join([f"Row {row} ({self.plan[row].label}).", *sentences]))
 
     def _qualities(self, metric: str | None) -> dict[int, RowQuality]:
-        return {row.configuration.row: row_quality(self.records, row, metric) for row in self.records.records}
+        rows = {row.configuration.row: row_quality(self.records, row, metric) for row in self.records.records}
+        return {row: replace(entry, broken=self._broken.get(row, "")) for row, entry in rows.items()}
+
+    @cached_property
+    def _broken(self) -> Mapping[int, str]:
+        """Why audited files are broken, by row."""
+        return {file.row: file.verdict.why for file in self.describe_files() if file.verdict.name == BROKEN}
 
     def gains(self, objective: str) -> Gains:
         """Return what each row gains in `latency`, `memory` or `size`, with intervals that hold for all rows at once.
@@ -275,8 +283,8 @@ class RunResults:
         return paths
 
     def to_json(self, max_drop: float | None = None, fidelity: FidelityLimit = None) -> dict[str, object]:
-        """Return the results as plain data: `spec`, `machine`, `versions`, each frame as a list of rows, `notes`, the
-        `choices` of `choices(max_drop, fidelity)`, and the row of the first one as `best`.
+        """Return the results as plain data: `spec`, `machine`, `versions`, each frame as a list of rows, `files` of an
+        audit, `notes`, the `choices` of `choices(max_drop, fidelity)`, and the row of the first one as `best`.
         """
         choices = self.choices(max_drop, fidelity)
         return {
@@ -284,6 +292,7 @@ class RunResults:
             "machine": as_plain(self.records.info.machine),
             "versions": self.records.info.versions,
             **{name: to_records(getattr(self, name)) for name in (*FRAMES, "failures")},
+            **({} if (files := self.files(max_drop)).empty else {"files": to_records(files)}),
             "notes": list(self.notes),
             "best": choices[0].row,
             "choices": [plain(as_plain(choice)) for choice in choices],

@@ -1,7 +1,8 @@
 """The verdict on a model file: whether it stands for the float model, by quality and fidelity with their intervals.
 
 A limit is exceeded where the whole interval lies beyond it, and kept where the whole interval lies within it. Between
-the two the data cannot tell. So a chance result makes no file broken, and few examples make none faithful.
+the two the data cannot tell. So a chance result makes no file broken, and few examples make none faithful: intervals of
+few examples miss what happens to few of them.
 """
 
 from __future__ import annotations
@@ -10,7 +11,8 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from benchcard.metrics.info import MetricInfo, default_max_drop
+from benchcard.card.layouts.full_tables import format_comparison
+from benchcard.metrics.info import FIDELITY, MetricInfo, default_max_drop
 from benchcard.utils.values import Interval
 
 FAITHFUL, DEGRADED, BROKEN, UNKNOWN, REFERENCE = "faithful", "degraded", "broken", "unknown", "reference"
@@ -21,6 +23,9 @@ BROKEN_DROPS = 10
 # Cohen's kappa of the predictions with the baseline's below which they are hardly related: "fair" at best.
 # Source: J. Landis and G. Koch, The Measurement of Observer Agreement for Categorical Data (Biometrics 33, 1977).
 BROKEN_KAPPA = 0.4
+# Of a file that changes one example in twenty, fewer examples show nothing more often than once in twenty draws:
+# 0.95 ** 59 is below 0.05.
+FEWEST_EXAMPLES = 59
 _COMPARABLE = ("share", "%", "coefficient")
 
 
@@ -64,6 +69,7 @@ class Evidence:
     Attributes:
         difference: The first metric minus the baseline's; None where it was not compared.
         fidelity: The figures of `CompareOutcome.fidelity`.
+        examples: How many examples both were evaluated on.
         bits: The bits of the coarsest weights; None where they are not known.
         chance: The agreement of predictions with the same shares of labels that are unrelated; None without labels.
         spread: The standard deviation of the numbers that the baseline predicts; None where it predicts none.
@@ -73,6 +79,7 @@ class Evidence:
     info: MetricInfo = field(default_factory=lambda: MetricInfo(None, None))
     difference: Interval | None = None
     fidelity: Mapping[str, Interval] = field(default_factory=dict)
+    examples: int = 0
     bits: int | None = None
     chance: float | None = None
     spread: float | None = None
@@ -83,18 +90,19 @@ class _Check:
     """A figure as how much worse than that of an equal model it is, with its interval, and its limits."""
 
     text: str
+    value: float
     low: float | None
     high: float | None
-    degraded: float | None
+    degraded: float
     broken: float
 
-    def is_beyond(self, limit: float | None) -> bool:
+    def is_beyond(self, limit: float) -> bool:
         """Return whether the whole interval is beyond a limit."""
-        return limit is not None and self.low is not None and self.low > limit
+        return self.low is not None and self.low > limit
 
-    def is_within(self, limit: float | None) -> bool:
+    def is_within(self, limit: float) -> bool:
         """Return whether the whole interval is within a limit."""
-        return limit is not None and self.high is not None and self.high <= limit
+        return self.high is not None and self.high <= limit
 
 
 def judge(evidence: Evidence, max_drop: float | None = None) -> Verdict:
@@ -103,8 +111,8 @@ def judge(evidence: Evidence, max_drop: float | None = None) -> Verdict:
     A file is `broken` if its metric is surely ten accepted drops below the baseline's, if its predictions are surely
     hardly related to the baseline's, or if its outputs are surely further from the baseline's than its number of bits
     explains. It is `degraded` if the metric surely lost more than `max_drop` (by default one point), or the outputs are
-    surely further from the baseline's than a stand-in for it may be. It is `faithful` if it is neither, and the data
-    would have shown it: the fidelity is surely within the limit of `degraded`, or the loss within that of `broken`.
+    surely further from the baseline's than a stand-in for it may be. It is `faithful` if no figure is beyond the limit
+    of `degraded`, the fidelity or the metric is surely within it, and there are at least `FEWEST_EXAMPLES` examples.
     """
     loss, leading, related = _loss(evidence, max_drop), _leading(evidence), _kappa(evidence)
     checks = [check for check in (loss, leading, related) if check is not None]
@@ -112,11 +120,17 @@ def judge(evidence: Evidence, max_drop: float | None = None) -> Verdict:
         failed = [check.text for check in checks if check.is_beyond(getattr(check, name))]
         if failed:
             return Verdict(name, "; ".join(failed))
-    if (leading and leading.is_within(leading.degraded)) or (loss and loss.is_within(loss.broken)):
-        return Verdict(FAITHFUL)
     if not checks:
         return Verdict(UNKNOWN, "it was not compared with the baseline")
-    return Verdict(UNKNOWN, f"these examples are too few to tell: {'; '.join(check.text for check in checks)}")
+    if evidence.examples < FEWEST_EXAMPLES:
+        reason = f"{evidence.examples} examples are too few to call it faithful; use at least {FEWEST_EXAMPLES}"
+    elif any(check.value > check.degraded for check in checks) or not any(
+        check.is_within(check.degraded) for check in (loss, leading) if check
+    ):
+        reason = f"{evidence.examples} examples are too few to tell"
+    else:
+        return Verdict(FAITHFUL)
+    return Verdict(UNKNOWN, f"{reason}: {'; '.join(check.text for check in checks)}")
 
 
 def _loss(evidence: Evidence, max_drop: float | None) -> _Check | None:
@@ -124,12 +138,12 @@ def _loss(evidence: Evidence, max_drop: float | None) -> _Check | None:
     difference, info = evidence.difference, evidence.info
     if difference is None or info.higher_is_better is None or info.unit not in _COMPARABLE:
         return None
-    low, high = difference.low, difference.high
+    value, low, high = difference.value, difference.low, difference.high
     if info.higher_is_better:
-        low, high = (None if high is None else -high), (None if low is None else -low)
+        value, low, high = -value, (None if high is None else -high), (None if low is None else -low)
     point = default_max_drop(info.unit)
-    text = f"{evidence.metric} {_format(difference, '+.3g')} against the baseline"
-    return _Check(text, low, high, point if max_drop is None else max_drop, BROKEN_DROPS * point)
+    text = f"{evidence.metric} {_format_difference(difference)} against the baseline"
+    return _Check(text, value, low, high, point if max_drop is None else max_drop, BROKEN_DROPS * point)
 
 
 def _leading(evidence: Evidence) -> _Check | None:
@@ -142,16 +156,17 @@ def _leading(evidence: Evidence) -> _Check | None:
     if name is None:
         return None
     figure, limits, bits = figures[name], _LIMITS[name], evidence.bits or 0
-    low, high, text = figure.low, figure.high, f"{name} {_format(figure, '.3g')}"
+    value, low, high, text = figure.value, figure.low, figure.high, f"{name} {_format_fidelity(name, figure)}"
     if name in ("cosine_mean", "agreement"):
-        low, high = (None if high is None else 1 - high), (None if low is None else 1 - low)
+        value, low, high = 1 - value, (None if high is None else 1 - high), (None if low is None else 1 - low)
     if name == "rms_difference" and evidence.spread:
+        value /= evidence.spread
         low, high = (None if bound is None else bound / evidence.spread for bound in (low, high))
         text += f", where the baseline's numbers have a standard deviation of {evidence.spread:.3g}"
     broken = limits.broken_at(bits)
     if evidence.bits and low is not None and low > broken:
-        text += f", more than {evidence.bits} bits explain"
-    return _Check(text, low, high, limits.degraded, broken)
+        text += f": rounding to {evidence.bits} bits does not explain this, weights or graph differ from the reference"
+    return _Check(text, value, low, high, limits.degraded, broken)
 
 
 def _kappa(evidence: Evidence) -> _Check | None:
@@ -159,16 +174,22 @@ def _kappa(evidence: Evidence) -> _Check | None:
     agreement, chance = evidence.fidelity.get("agreement"), evidence.chance
     if agreement is None or chance is None or chance >= 1:
         return None
+    value = (1 - agreement.value) / (1 - chance)
     low, high = ((None if bound is None else (1 - bound) / (1 - chance)) for bound in (agreement.high, agreement.low))
-    text = f"agreement {_format(agreement, '.3g')} with the baseline, {chance:.3g} by chance alone"
+    text = f"agreement {_format_fidelity('agreement', agreement)} with the baseline, {chance:.3g} by chance alone"
     least = _LIMITS["agreement"].degraded / (1 - chance)
-    return _Check(text, low, high, least, 1 - BROKEN_KAPPA)
+    return _Check(text, value, low, high, least, 1 - BROKEN_KAPPA)
 
 
-def _format(interval: Interval, form: str) -> str:
-    if interval.low is None or interval.high is None:
-        return f"{interval.value:{form}}"
-    return f"{interval.value:{form}} [{interval.low:{form}}, {interval.high:{form}}]"
+def _format_fidelity(name: str, figure: Interval) -> str:
+    return format_comparison(figure, FIDELITY[name].unit or "")
+
+
+def _format_difference(difference: Interval) -> str:
+    bounds = (
+        f" [{difference.low:+.3g}, {difference.high:+.3g}]" if None not in (difference.low, difference.high) else ""
+    )
+    return f"{difference.value:+.3g}{bounds}"
 
 
 def chance_agreement(baseline: Sequence[object], model: Sequence[object]) -> float | None:

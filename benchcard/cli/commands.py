@@ -30,6 +30,7 @@ from benchcard.utils.text import pluralize, quote_names
 if TYPE_CHECKING:
     import pandas as pd
 
+    from benchcard.analysis.run_results import RunResults
     from benchcard.metrics.info import FidelityLimit
 
 BAD_SPEC = 2
@@ -38,7 +39,7 @@ FAILED = 1
 # A process that a signal ended has the status 128 plus the number of the signal, as in shells.
 STOPPED = 128
 _SIGPIPE = 13
-_TABLES = click.Choice(["quality", "time", "models", "kernels", "noise"])
+_TABLES = click.Choice(["quality", "time", "models", "kernels", "noise", "files"])
 
 
 class _Stopped(KeyboardInterrupt):
@@ -352,9 +353,7 @@ def audit(
     elif as_json:
         write_json({"files": to_records(frame), "notes": list(results.notes)})
     else:
-        table(frame.drop(columns="why"), wide)
-        for file in frame.dropna(subset="why").to_dict("records"):
-            write_text(f"{file['file']} is {file['verdict']}: {file['why']}")
+        _print_files(results, frame, wide)
         for note in results.notes:
             write_text(f"note: {note}")
         _print_noise(results.noise)
@@ -366,6 +365,16 @@ def audit(
         click.echo(results.push_to_hub(repo_id, artifacts="none", max_drop=max_drop), err=aside)
     if BROKEN in counts:
         sys.exit(FAILED)
+
+
+def _print_files(results: RunResults, files: pd.DataFrame, wide: bool) -> None:
+    """Write the table of audited files, what they were evaluated on, and the reasons of verdicts."""
+    from benchcard.analysis.files import describe_examples
+
+    table(files.drop(columns="why"), wide)
+    write_text(f"evaluated on {describe_examples(results.records) or 'nothing'}")
+    for file in files.dropna(subset="why").to_dict("records"):
+        write_text(f"{file['file']} is {file['verdict']}: {file['why']}")
 
 
 @main.command()
@@ -392,10 +401,14 @@ def show(
     if row is not None:
         write_text(results.explain(row))
     elif frame_name:
-        click.echo(getattr(results, frame_name).to_csv(index=False), nl=False)
+        frame = results.files(max_drop) if frame_name == "files" else getattr(results, frame_name)
+        click.echo(frame.to_csv(index=False), nl=False)
     elif as_json:
         write_json(results.to_json(max_drop, fidelity))
     else:
+        if not (files := results.files(max_drop)).empty:
+            click.echo("\nFiles")
+            _print_files(results, files, wide)
         click.echo("\nQuality")
         printed = table(results.quality, wide)
         click.echo("\nTime")

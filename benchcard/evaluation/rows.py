@@ -129,7 +129,7 @@ def write_predictions(folder: Path, kept: Sequence[Arrays], predictions: Sequenc
             arrays[f"{name}.shapes"] = np.asarray([array.shape for array in of_items], dtype=np.int64)
         if arrays[name].dtype.kind == "f" and not (finite := np.isfinite(arrays[name])).all():
             numbers = f"{int((~finite).sum())} of {finite.size} numbers"
-            raise ArtifactError(f"The outputs `{name}` of the model are not finite for {numbers}.")
+            raise ArtifactError(f"The outputs of the model are not finite for {numbers}.")
     if all(isinstance(prediction, (int, float)) for prediction in predictions):
         arrays["predictions"] = np.asarray(predictions)
     else:

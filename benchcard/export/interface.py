@@ -35,6 +35,7 @@ _FILL_OPSETS = {"position_ids": 11, "token_type_ids": 9}
 _PROCESSOR = "change the configuration of the processor or the `layout`, or use another graph"
 _TOKENIZER = "change the tokenizer (`model_input_names` in tokenizer_config.json), or use another graph"
 _OTHER_GRAPH = "Use a graph that takes these types and sizes, or correct `inputs` in `framework_args`"
+_BAD_FILE = "Make the file again, or use a version of ONNX Runtime that has its operators"
 _OTHER_LAYOUT = "If it takes images as (batch, height, width, channels), write `framework_args: {layout: NHWC}`"
 _ADVICE = "say which is which in `framework_args: {inputs: {name of the task: name in the graph}, outputs: {…}}`"
 
@@ -81,9 +82,9 @@ def adapt(path: Path, names: Names, contract: Contract) -> Adapted:
 
     Raises:
         SpecError: The spec names an input or output that the task or the graph does not have.
-        UnfitGraphError: The model's processor makes inputs that the graph does not take, or it does not follow from
-            names, types and shapes which is which.
-        ArtifactError: The same of outputs, or the graph cannot be run.
+        UnfitGraphError: The model's processor makes inputs that the graph does not take, the graph gives no outputs
+            that the task reads, or it does not follow from names, types and shapes which is which.
+        ArtifactError: The graph cannot be loaded or run.
     """
     model = load_model(path)
     inputs = graph_inputs(model.graph)
@@ -195,12 +196,12 @@ def _match_outputs(outputs: Arrays, names: Names, contract: Contract, graph: str
             listing = _listed([_describe(own, array.dtype, array.shape) for own, array in outputs.items()])
             needed = " or ".join(join_names(alternative) for alternative in contract.outputs)
             advice = _ADVICE if possible else "; ".join(_needed(name, contract, wanted[name]) for name in wanted)
-            raise ArtifactError(f"{graph} gives {listing}, and the task reads {needed}: {advice}")
+            raise UnfitGraphError(f"{graph} gives {listing}, and the task reads {needed}: {advice}")
         chosen |= possible[0]
     for own, name in chosen.items():
         if name in wanted and not fits(own, name):
             description = _describe(own, outputs[own].dtype, outputs[own].shape)
-            raise ArtifactError(f"{graph} gives {description}; {_needed(name, contract, wanted[name])}")
+            raise UnfitGraphError(f"{graph} gives {description}; {_needed(name, contract, wanted[name])}")
     return {own: name for own, name in chosen.items() if own != name}
 
 
@@ -382,6 +383,11 @@ def _run(
     feed = {name: _filled(own, example[name]) for own, name in given}
     try:
         session = open_session(path, 0)
+    except runtime_errors() as error:
+        # The file is a copy of the model's, whose folder says nothing.
+        reason = str(error).replace(str(path), path.name)
+        raise ArtifactError(f"ONNX Runtime cannot load {path.name}: {reason}. {_BAD_FILE}") from error
+    try:
         values = session.run(None, feed)
     except runtime_errors() as error:
         shown = ", ".join(_describe(own.name, feed[name].dtype, feed[name].shape) for own, name in given)

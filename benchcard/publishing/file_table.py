@@ -8,9 +8,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from benchcard.analysis.files import ModelFile
+from benchcard.analysis.files import ModelFile, describe_examples
 from benchcard.analysis.run_results import RunResults
 from benchcard.card.layouts import figures
+from benchcard.card.layouts.full_tables import RATIO, TIME_COLUMNS, format_comparison
 from benchcard.card.markdown.inline import code_span, escape, escape_prose
 from benchcard.card.markdown.tables import Column, render_table
 from benchcard.metrics.info import FIDELITY
@@ -35,7 +36,9 @@ def section(
         for file in described
         if file.verdict.why
     ]
-    return "\n".join([TITLE, "", _table(described, metric), "", *([*why, ""] if why else [])])
+    examples = describe_examples(results.records)
+    intro = [f"Evaluated on {escape_prose(examples)}.", ""] if examples else []
+    return "\n".join([TITLE, "", *intro, _table(described, metric), "", *([*why, ""] if why else [])])
 
 
 def _table(files: Sequence[ModelFile], metric: str) -> str:
@@ -47,10 +50,13 @@ def _table(files: Sequence[ModelFile], metric: str) -> str:
         (escape(metric), _cells(qualities, figures.column_decimals(qualities, figures.quality_decimals))),
     ]
     if leading is not None:
-        # A cosine of 0.9996 is far from one of 1.000; divergences differ by powers of ten.
-        decimals = 4 if FIDELITY[leading].higher_is_better else None
-        columns.append((escape(leading), _cells([file.fidelity.get(leading) for file in files], decimals)))
-    columns.append(("times as fast", _cells([file.ratio for file in files], 2)))
+        unit, fidelity = FIDELITY[leading].unit or "", [file.fidelity.get(leading) for file in files]
+        cells = ["" if figure is None else format_comparison(figure, unit) for figure in fidelity]
+        columns.append((escape(leading), cells))
+    ratios = _cells([file.ratio for file in files], 2)
+    mark = f", {figures.NOT_DETECTABLE}"
+    ratios = [f"{cell}{mark * (cell != '' and not file.is_detectable)}" for cell, file in zip(ratios, files)]
+    columns.append((TIME_COLUMNS[RATIO], ratios))
     # A column without any figure says nothing, as the ratio of a run without timing.
     columns = [(name, cells) for name, cells in columns if any(cells)]
     headers = [

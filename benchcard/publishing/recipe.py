@@ -34,7 +34,7 @@ class _Reading(msgspec.Struct):
 def section(
     results: RunResults, weights: Sequence[Weights], repo_id: str, root: Collection[str], original: str | None
 ) -> str:
-    """Return Markdown with the recipe of the first model; empty where it has none.
+    """Return Markdown with the recipe of the first model, or why a quantized one has none; empty for a float model.
 
     The arguments are those of `usage.section`.
     """
@@ -46,8 +46,10 @@ def section(
     has_tokenizer = "tokenizer_config.json" in root
     export = record.outcomes.export
     graph = next((model.path for model in weights if export and model.source == path_of(export)), None)
-    lines = recipe(record, graph or "model.onnx", first.name, source, repo_id if has_tokenizer else original)
-    if lines is None or export is None:
+    lines, why_none = recipe(record, graph or "model.onnx", first.name, source, repo_id if has_tokenizer else original)
+    if why_none:
+        return f"There is no recipe for `{first.name}` with onnxruntime alone: {why_none}.\n"
+    if not lines or export is None:
         return ""
     origin = (
         "the float graph in this repository" if graph else f"the float graph, at opset {export.values.report.opset}"
@@ -70,25 +72,27 @@ def section(
     )
 
 
-def recipe(record: Record, graph: str, target: str, data: Source, tokenizer: str | None) -> list[str] | None:
-    """Return the lines that make the quantized model of a row from the file of its float graph; None without any.
+def recipe(record: Record, graph: str, target: str, data: Source, tokenizer: str | None) -> tuple[list[str], str]:
+    """Return the lines that make the quantized model of a row from the file of its float graph; without any, why a
+    model that was quantized here has none.
 
     `tokenizer` is the repository or folder of the tokenizer. A static model has lines where its samples are texts of a
     data set on the Hub.
     """
     quantized, export = record.outcomes.quantize, record.outcomes.export
     if quantized is None or export is None or quantized.values.report.is_float_model or record.outcomes.convert:
-        return None
+        return [], ""
     path, settings = path_of(export), quantized.values.how
     if not _is_plain(path):
-        return None
-    function, names, start = f"quantize_{settings.approach}", [f"quantize_{settings.approach}"], list[str]()
+        return [], "its float graph has to be prepared before onnxruntime can quantize it"
+    function, names = f"quantize_{settings.approach}", [f"quantize_{settings.approach}"]
+    start: list[str] = []
     files, libraries = [f'"{graph}"', f'"{target}"'], list[str]()
     if settings.approach == "static":
-        samples = _samples(record, data, tokenizer)
-        if samples is None:
-            return None
-        start, libraries = samples, ["from datasets import load_dataset", "from transformers import AutoTokenizer"]
+        start, why_none = _samples(record, data, tokenizer)
+        if why_none:
+            return [], why_none
+        libraries = ["from datasets import load_dataset", "from transformers import AutoTokenizer"]
         files.append("reader")
         names.append("CalibrationDataReader")
     arguments = _arguments(settings, load_graph(path))
@@ -97,7 +101,7 @@ def recipe(record: Record, graph: str, target: str, data: Source, tokenizer: str
     call = ", ".join([*files, *(f"{name}={value}" for name, value in arguments.items())])
     names += [name for name in ("QuantFormat", "QuantType") if f"{name}." in call]
     imports = [f"from onnxruntime.quantization import {', '.join(sorted(names))}", *libraries]
-    return [*sorted(imports), "", *start, f"{function}({call})"]
+    return [*sorted(imports), "", *start, f"{function}({call})"], ""
 
 
 def _is_plain(path: Path) -> bool:
@@ -108,21 +112,23 @@ def _is_plain(path: Path) -> bool:
     return "" not in names and len({*names}) == len(names) and not weights & {i.name for i in model.graph.value_info}
 
 
-def _samples(record: Record, data: Source, tokenizer: str | None) -> list[str] | None:
-    """Return the lines that make `reader` of the samples of a row; None where they are no texts of a data set on the
-    Hub, or where more is done with them than the tokenizer does.
+def _samples(record: Record, data: Source, tokenizer: str | None) -> tuple[list[str], str]:
+    """Return the lines that make `reader` of the samples of a row; without any, why: they are no texts of a data set on
+    the Hub, or more is done with them than the tokenizer does.
 
     The histograms of ONNX Runtime take no samples of different lengths, and its averages take them all at once.
     """
     sample, prepared, dataset = record.outcomes.sample, record.outcomes.prepare, record.configuration["dataset"]
     calibration = record.configuration["calibration"]
     is_plain = calibration["method"] == "minmax" and not calibration.get("calibration_moving_average")
-    if sample is None or prepared is None or tokenizer is None or data.local or not is_plain:
-        return None
+    if not is_plain:
+        return [], "its calibration is not `minmax` without a moving average, which onnxruntime does in another way"
+    if sample is None or prepared is None or tokenizer is None or data.local:
+        return [], "its calibration data or its tokenizer are not on the Hub"
     try:
         reading = msgspec.convert(Rows(prepared.folder).context, _Reading)
     except msgspec.ValidationError:
-        return None
+        return [], "its calibration data are no texts"
     name = dataset.get("name")
     where = [repr(data.location), *([repr(name)] if name else []), f"split={dataset['calibration_split']!r}"]
     where += [f"revision={data.revision!r}"] if data.revision else []
@@ -133,7 +139,7 @@ def _samples(record: Record, data: Source, tokenizer: str | None) -> list[str] |
         f"rows = load_dataset({', '.join(where)}).select({list(sample.values.rows)})",
         f'feeds = (dict(tokenizer({texts}{cut}, return_tensors="np")) for row in rows)',
         'reader = type("Reader", (CalibrationDataReader,), {"get_next": lambda self: next(feeds, None)})()',
-    ]
+    ], ""
 
 
 def _arguments(settings: Quantization, graph: Graph) -> dict[str, str]:

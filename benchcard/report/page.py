@@ -12,8 +12,9 @@ import hashlib
 import html
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from string import Template
 from typing import Any
@@ -103,18 +104,19 @@ def figure_columns(
     for name in names:
         values = [figure(each.get(name), each.get(f"{name}_low"), each.get(f"{name}_high")) for each in cells]
         if any(values):
-            decimals = _decimals(name, values, name in metrics)
-            texts = ["" if value is None else figures.format_figure(value, decimals) for value in values]
+            write = _writer(name, values, name in metrics)
+            texts = ["" if value is None else write(value) for value in values]
             higher = {**_HIGHER_IS_BETTER, **metrics}.get(name.removesuffix("_difference"))
             columns.append(Column(titles.get(name, name), texts, values, higher))
     return columns
 
 
-def _decimals(name: str, values: Sequence[Interval | None], is_metric: bool) -> int | None:
-    """Return the decimals of a column; None for figures that differ by powers of ten."""
+def _writer(name: str, values: Sequence[Interval | None], is_metric: bool) -> Callable[[Interval], str]:
+    """Return the function that writes the figures of a column."""
     if name in FIDELITY:
-        return 0 if FIDELITY[name].unit == "count" else None
-    return figures.column_decimals(values, figures.quality_decimals if is_metric else full_tables.decimals_rule(name))
+        return partial(full_tables.format_comparison, unit=FIDELITY[name].unit or "")
+    rule = figures.quality_decimals if is_metric else full_tables.decimals_rule(name)
+    return partial(figures.format_figure, decimals=figures.column_decimals(values, rule))
 
 
 def render(title: str, intro: str, heading: str, rows: Rows, details: str) -> str:

@@ -18,6 +18,7 @@ from benchcard.card.layouts import figures, full, full_tables
 from benchcard.card.layouts.full_tables import CHANGED, DETECTABLE, RATIO, SIZE
 from benchcard.card.markdown.inline import write_value
 from benchcard.metrics.info import FIDELITY, RECOVERY
+from benchcard.publishing import file_table
 from benchcard.publishing.facts import default_slug, make_facts
 from benchcard.quantization.outcomes import FAR_DB, Loss
 from benchcard.report import page
@@ -40,17 +41,18 @@ def to_html(results: RunResults, max_drop: float | None = None) -> str:
     """Return the report as HTML; `max_drop` is how much of the first metric the row to ship may lose."""
     slug = default_slug(results)
     facts = make_facts(results, max_drop, slug)
-    intro, _, details = full.body(facts, slug=slug).partition(f"{full.COMPARED_TITLE}\n")
+    files = file_table.section(results, max_drop=max_drop)
+    intro, _, details = full.body(facts, slug=slug, usage=files).partition(f"{full.COMPARED_TITLE}\n")
     parts = [
         page.fold("Which layers cost the outputs most", _layers(results, facts)),
         page.fold("Why each row is as it is", _reasons(results)),
         page.from_markdown(full.COMPARED_TITLE + "\n" + details),
     ]
     title = facts.title or full.default_title(facts)
-    return page.render(title, page.from_markdown(intro), "All rows", _rows(results, facts), "".join(parts))
+    return page.render(title, page.from_markdown(intro), "All rows", _rows(results, facts, max_drop), "".join(parts))
 
 
-def _rows(results: RunResults, facts: Facts) -> Rows:
+def _rows(results: RunResults, facts: Facts, max_drop: float | None) -> Rows:
     """Return one row for each configuration and shape."""
     models, quality, times = (to_records(frame) for frame in (results.models, results.quality, results.time))
     cells: list[Cells] = []
@@ -70,6 +72,8 @@ def _rows(results: RunResults, facts: Facts) -> Rows:
     for name in facts.benchmarked:
         values = [write_value(facts.rows[row].parameters[name]) for row in numbers]
         filters += [Filter(name, values)] if len(set(values)) > 1 else []
+    if verdicts := {file.row: file.verdict.name for file in results.describe_files(max_drop=max_drop)}:
+        columns.insert(0, Column("verdict", [verdicts.get(row, "") for row in numbers]))
     if filters and filters[0].required:
         columns.insert(0, Column("inputs", shapes))
     return Rows(

@@ -108,6 +108,11 @@ def test_what_is_not_surely_faster_is_not_taken(ratio):
             "the machine was disturbed",
             "1.05x [1.02, 1.08] as fast as the baseline at 1x64, but the machine was disturbed",
         ),
+        (
+            (0.5, 0.4, 0.6),
+            "the machine was disturbed",
+            "0.50x [0.40, 0.60] as fast as the baseline at 1x64, but the machine was disturbed",
+        ),
         ((1.05, None, None), "the noise is not known", "not detectably better at 1x64: 1.05x as fast as the baseline"),
     ],
 )
@@ -362,7 +367,7 @@ def test_fidelity_decides_among_rows_that_are_equally_fast():
     assert found.gain == Interval(pytest.approx(1.9), 1.7, 2.1)
     assert found.alternatives[0].reason == (
         "2.00x [1.80, 2.20] as fast as the baseline: not detectably better than row 2, and farther from the baseline: "
-        "kl_mean 0.001 [0.0009, 0.0011] instead of 1e-05 [9e-06, 1.1e-05]"
+        "kl_mean 0.00100 [0.000900, 0.00110] instead of 1.00e-5 [9.00e-6, 1.10e-5]"
     )
     assert fidelity_choice([ONE, FAST, (1.5, 1.4, 1.6, True)], [None, FAR, CLOSE]).row == 1
 
@@ -406,10 +411,10 @@ def test_the_ratio_of_two_rows_decides_whether_they_are_equally_fast():
 @pytest.mark.parametrize(
     ("name", "limit", "reason"),
     [
-        ("kl_mean", 0.00105, "kl_mean 0.001 [0.0009, 0.0011] may be above 0.00105"),
-        ("kl_mean", 0.0005, "kl_mean 0.001 [0.0009, 0.0011] is above 0.0005"),
-        ("agreement", 0.00095, "agreement 0.001 [0.0009, 0.0011] may be below 0.00095"),
-        ("agreement", 0.01, "agreement 0.001 [0.0009, 0.0011] is below 0.01"),
+        ("kl_mean", 0.00105, "kl_mean 0.00100 [0.000900, 0.00110] may be above 0.00105"),
+        ("kl_mean", 0.0005, "kl_mean 0.00100 [0.000900, 0.00110] is above 0.0005"),
+        ("agreement", 0.00095, "agreement 0.0010 [0.0009, 0.0011] may be below 0.00095"),
+        ("agreement", 0.01, "agreement 0.0010 [0.0009, 0.0011] is below 0.01"),
         ("kl_max", 0.1, "no kl_max, for which there is a limit"),
     ],
 )
@@ -420,6 +425,28 @@ def test_a_limit_of_fidelity(name, limit, reason):
     assert found.row == 0
     assert found.alternatives[0].reason == reason
     assert found.fidelity == {name: limit}
+    side = "least" if name == "agreement" else "most"
+    bound = f"accuracy of at least 0.890 and {name} of at {side} {limit:g}"
+    assert found.reason == f"keep the baseline: nothing is detectably faster at {bound}"
+
+
+def test_a_figure_near_one_is_told_from_its_limit():
+    """Three digits of the distance from 1 are shown, not of the figure."""
+    near = [None, (0.9999412, 0.9999391, 0.9999434)]
+    found = fidelity_choice(SAME[:2], near, "cosine_mean", [0.9, 0.9], limits={"cosine_mean": 0.99995})
+    assert found.alternatives[0].reason == "cosine_mean 0.9999412 [0.9999391, 0.9999434] is below 0.99995"
+
+
+@pytest.mark.parametrize("baseline", [0, None])
+def test_a_broken_row_is_never_chosen(baseline):
+    """Not as the one that gains most, and not as the one of best quality; the reason says what is broken."""
+    rows = rows_of([0.9, 0.95, 0.9], baseline)
+    rows[1] = replace(rows[1], broken="kl_mean 14.3 is too much")
+    found = chosen_of(rows, of([ONE, FAST, ONE]), baseline)
+    assert found.row == 0
+    assert found.alternatives[0].reason == "broken: kl_mean 14.3 is too much"
+    if baseline == 0:
+        assert "keep the baseline: nothing that is not broken is detectably faster at accuracy" in found.reason
 
 
 def test_rows_within_a_limit_are_chosen():

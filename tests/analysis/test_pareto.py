@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from analysis.test_choice import FAST, ONE, of, rows_of
@@ -19,6 +21,13 @@ def test_the_front_goes_by_paired_ratios():
     rows = rows_of([0.9, 0.9])
     assert front_of(rows, of([ONE, FAST], costs={0: 5.0, 1: 6.0}))["row"].tolist() == [1]
     assert front_of(rows, of([ONE, None], costs={0: 5.0, 1: 6.0}))["row"].tolist() == [0]
+
+
+def test_a_broken_row_is_not_on_the_front():
+    """It beats none of the rows that can be used."""
+    rows = rows_of([0.9, 0.95])
+    rows[1] = replace(rows[1], broken="kl_mean 14.3 is too much")
+    assert front_of(rows, of([ONE, FAST]))["row"].tolist() == [0]
 
 
 def test_ratios_to_two_baselines_are_not_compared():

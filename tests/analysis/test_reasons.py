@@ -149,9 +149,10 @@ def test_rows_whose_outputs_depend_on_their_batch_are_named():
     for number, batches in enumerate(("padded", "equal shapes", None, "equal shapes", "alone")):
         rows[number].configuration.row = number
         rows[number].outcomes.evaluate = outcome(EvaluateOutcome(elapsed_ns=1, batches=batches))
+    rows[4].configuration.given |= {"framework_args": {"file_name": "onnx/model_int8.onnx"}}
     first, second = reasons.run_notes(of(*rows))
     assert first.startswith("the outputs of rows 1, 3 depend on padding: ")
-    assert second.startswith("the outputs of row 4 depend on what else is in a batch, ")
+    assert second.startswith("the outputs of row 4 (onnx/model_int8.onnx) depend on what else is in a batch, ")
     told = [next(reasons.explain_row(of(row), row, {}, None)) for row in rows]
     assert [each.startswith("Its outputs depend on") for each in told] == [False, True, False, True, True]
 

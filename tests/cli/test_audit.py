@@ -83,6 +83,11 @@ def audit(tmp_path_factory):
     write_broken(model / "onnx" / "model.onnx", model / "broken")
     text = '<ir_version: 8, opset_import: ["" : 17]> g (float[b, 8] frames) => (float[b, 8] y) { y = Neg(frames) }'
     saved(written(text, {}), model / "other" / "encoder.onnx")
+    # The float model without its classifier: the inputs of the task, and other outputs.
+    float_model = onnx.load(model / "onnx" / "model.onnx")
+    hidden = next(node.input[0] for node in float_model.graph.node if node.name == "bert.pooler/Gather")
+    inputs = [each.name for each in float_model.graph.input]
+    onnx.utils.extract_model(model / "onnx" / "model.onnx", model / "other" / "hidden.onnx", inputs, [hidden])
     given = ["--dataset", str(REVIEWS / "data"), "--duration", "0", "--out", str(folder / "run")]
     result = CliRunner().invoke(main, ["audit", str(model), *given, "--quiet", "--json"])
     return model, result, Results.load(folder / "run")
@@ -90,19 +95,22 @@ def audit(tmp_path_factory):
 
 @pytest.mark.slow
 def test_each_file_has_its_verdict(audit):
-    """Every good file is faithful and every broken one broken, with its reason; a graph of other inputs is unknown. The
-    status says that something is broken.
+    """Every good file is faithful and every broken one broken, with its reason; a graph of other inputs or
+    outputs is unknown. The status says that something is broken.
     """
     model, result, results = audit
     assert result.exit_code == 1
     files = {Path(row["file"]).stem.removeprefix("model_"): row for row in json.loads(result.stdout)["files"]}
-    assert len(files) == len(GOOD) + len(BROKEN) + 2
+    assert len(files) == len(GOOD) + len(BROKEN) + 3
     assert files["model"]["verdict"] == "reference"
     assert {name for name in files if files[name]["verdict"] == "faithful"} == set(GOOD), result.stdout
     assert {name for name in files if files[name]["verdict"] == "broken"} == BROKEN, result.stdout
-    assert files["encoder"]["verdict"] == "unknown"
+    assert files["encoder"]["verdict"] == files["hidden"]["verdict"] == "unknown"
     assert "`frames`" in files["encoder"]["why"]
+    assert "the task reads `logits`" in files["hidden"]["why"]
     assert "float16" in files["dtype"]["why"]
+    assert "ONNX Runtime cannot load dtype.onnx: " in files["dtype"]["why"]
+    assert ".unfinished" not in result.stdout
     assert "accuracy" in files["swapped"]["why"]
     assert "kl_mean" in files["scale"]["why"]
     for name, bits in GOOD.items():
@@ -113,9 +121,25 @@ def test_each_file_has_its_verdict(audit):
     uses = {use: name for name, row in files.items() for use in (row["use"] or "").split(", ")}
     assert uses["the reference"] == "model"
     assert uses["smallest faithful"] == min(GOOD, key=lambda name: files[name]["size_mb"])
-    assert uses["most faithful in 8 bits"] in ("int8", "uint8", "quantized")
-    assert uses["most faithful below 8 bits"] in ("q4", "bnb4")
+    assert uses["closest of those measured in 16 bits"] == "fp16"
+    assert all(row["use"] for row in files.values() if row["verdict"] != "unknown")
+    assert uses["closest of those measured in 8 bits"] in ("int8", "uint8", "quantized")
+    assert uses["closest of those measured below 8 bits"] in ("q4", "bnb4")
     assert str(results.path) not in result.stdout.partition('"notes"')[0]
+
+
+@pytest.mark.slow
+def test_no_broken_file_is_recommended(audit):
+    """The broken files of half the weights' size, or of the same, are neither chosen nor on the Pareto front."""
+    _, _, results = audit
+    files = results.files()
+    broken = set(files["row"][files["verdict"] == "broken"])
+    best, evaluated = results.best(objective="size"), set(results.quality.dropna(subset="accuracy")["row"])
+    assert best.row not in broken
+    reasons = {each.row: each.reason for each in best.alternatives}
+    assert broken & evaluated
+    assert all(reasons[row].startswith("broken: ") for row in broken & evaluated)
+    assert not broken & set(results.pareto("size")["row"])
 
 
 @pytest.mark.slow
@@ -132,8 +156,29 @@ def test_the_card_has_the_table_of_files(audit):
 
 
 @pytest.mark.slow
+def test_a_finished_audit_is_shown_with_its_verdicts(audit, tmp_path):
+    """`show`, its CSV and JSON, and the report have the table of files, and say which examples they are of."""
+    _, _, results = audit
+    samples = int(results.quality["samples"].max())
+
+    def shown(*arguments):
+        return CliRunner().invoke(main, ["show", str(results.path), *arguments]).stdout
+
+    assert f"evaluated on {samples} of " in shown()
+    assert "broken/swapped.onnx is broken: accuracy" in shown()
+    assert shown("--csv", "files") == results.files().to_csv(index=False)
+    assert [row["verdict"] for row in json.loads(shown("--json"))["files"]] == results.files()["verdict"].tolist()
+    report = tmp_path / "report.html"
+    results.report(report)
+    text = report.read_text(encoding="utf-8")
+    assert "Model files" in text
+    assert text.count(">broken<") >= len(BROKEN)
+    assert f"Evaluated on {samples} of " in results.card().text
+
+
+@pytest.mark.slow
 def test_no_good_file_is_broken_in_200_audits_of_resampled_data(audit):
-    """Examples are drawn again from the kept predictions, and compared as a run compares them; few of them, too."""
+    """Examples are drawn again from the kept predictions, and compared as a run compares them."""
     _, _, results = audit
     records = {str(record.configuration.axes["framework_args.file_name"]): record for record in results.records.records}
 
@@ -148,7 +193,7 @@ def test_no_good_file_is_broken_in_200_audits_of_resampled_data(audit):
     generator, info = np.random.default_rng(0), MetricInfo(True, "share")
     verdicts: dict[str, set[str]] = {name: set() for name in models}
     for number in range(200):
-        chosen = generator.integers(0, len(references), (15, 60, len(references))[number % 3])
+        chosen = generator.integers(0, len(references), (60, 120, len(references))[number % 3])
         owners = np.arange(len(chosen))
         right = expected[chosen] == references[chosen]
         for name, (predictions, scores) in models.items():
@@ -159,7 +204,7 @@ def test_no_good_file_is_broken_in_200_audits_of_resampled_data(audit):
             }
             difference = significance.mcnemar(right, actual == references[chosen]).difference
             chance = chance_agreement(expected[chosen].tolist(), actual.tolist())
-            evidence = Evidence("accuracy", info, difference, figures, GOOD.get(name, 32), chance)
+            evidence = Evidence("accuracy", info, difference, figures, len(chosen), GOOD.get(name, 32), chance)
             verdicts[name].add(judge(evidence).name)
     for name, names in verdicts.items():
         assert names == {"faithful" if name in GOOD else "broken"}, (name, names)
@@ -189,8 +234,8 @@ def test_pytorch_is_the_reference_where_there_is_no_float_graph(tmp_path):
     export_model(model, "text-classification", None, tmp_path)
     half = convert_float_to_float16(onnx.load(tmp_path / "model.onnx"), keep_io_types=True)
     onnx.save(half, str(model / "model_fp16.onnx"))
-    texts = ["a good film", "a bad film", "anna lives in paris", "bob works for acme"] * 6
-    data = tiny_text.write_data(tmp_path / "data", {"text": texts, "label": ["yes", "no"] * 12})
+    texts = ["a good film", "a bad film", "anna lives in paris", "bob works for acme"] * 15
+    data = tiny_text.write_data(tmp_path / "data", {"text": texts, "label": ["yes", "no"] * 30})
     results = Benchmark.audit(model, data, duration=0).run(tmp_path / "run", progress=False)
     files = results.files()
     assert files["file"].tolist() == ["pytorch", "model_fp16.onnx"]

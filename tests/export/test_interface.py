@@ -10,7 +10,7 @@ import onnxruntime
 import pytest
 from tiny_graphs import normal, saved, written
 
-from benchcard.errors import ArtifactError, SpecError
+from benchcard.errors import ArtifactError, SpecError, UnfitGraphError
 from benchcard.export.interface import Contract, Names, adapt
 
 FREE = Names({}, {}, None)
@@ -250,7 +250,7 @@ def test_outputs_that_shapes_leave_open_are_refused(tmp_path):
     path = graph(tmp_path, "int64[b, t] input_ids", body, "float[b, t] a, float[b, t] b_", {"w": normal(50, 4)})
     answers = Contract(IDS, ({"start_logits": 2, "end_logits": 2},))
     with pytest.raises(
-        ArtifactError, match=r"own\.onnx gives `a` float32 \[1, 7\], `b_` .*`start_logits` or `end_logits`: say which"
+        UnfitGraphError, match=r"own\.onnx gives `a` float32 \[1, 7\], `b_` .*`start_logits` or `end_logits`: say which"
     ):
         adapt(path, FREE, answers)
     adapt(path, Names({}, {"start_logits": "a"}, None), answers)
@@ -264,7 +264,7 @@ def test_the_number_of_labels_chooses_among_outputs_and_is_checked(tmp_path):
     path = graph(tmp_path, "float[b, 3, h, v] x", body, outputs, {"w": normal(3, 5)})
     adapt(path, FREE, IMAGES)
     assert names_of(path)[1] == ["features", "logits"]
-    with pytest.raises(ArtifactError, match=r"`logits` float32 \[1, 5\].*the last one of 7.*id2label"):
+    with pytest.raises(UnfitGraphError, match=r"`logits` float32 \[1, 5\].*the last one of 7.*id2label"):
         adapt(path, FREE, Contract(PIXELS, IMAGES.outputs, 7))
 
 
@@ -285,7 +285,7 @@ def test_a_tensor_inside_that_has_the_name_already_makes_room(tmp_path):
 def test_a_graph_without_a_possible_output_is_refused_with_what_is_needed(tmp_path):
     """Where no output fits, the message has the axes and labels that are needed, and advises no mapping."""
     path = graph(tmp_path, "float[b, 3, h, v] x", "y = Neg(x)", "float[b, 3, h, v] y")
-    with pytest.raises(ArtifactError, match=r"`logits` must have 2 axes .* the last one of 5: the labels") as caught:
+    with pytest.raises(UnfitGraphError, match=r"`logits` must have 2 axes .* the last one of 5: the labels") as caught:
         adapt(path, FREE, IMAGES)
     assert "framework_args" not in str(caught.value)
 
@@ -296,9 +296,9 @@ def test_messages_advise_what_can_help(tmp_path):
     with pytest.raises(ArtifactError, match=r"Use a graph that takes these types and sizes") as caught:
         adapt(path, Names({}, {}, "NHWC"), IMAGES)
     assert "layout: NHWC" not in str(caught.value)
-    body, weights = "e = Gather(w, ids) out = MatMul(e, v)", {"w": normal(50, 4), "v": normal(9, 5)}
+    body, weights = "e = Gather(w, ids) out = Add(e, v)", {"w": normal(50, 4), "v": normal(3, 4)}
     path = graph(tmp_path, "int64[b, t] ids", body, "float out", weights)
-    with pytest.raises(ArtifactError, match=r"`ids` int64 \[1, 7\].* or correct `inputs`"):
+    with pytest.raises(ArtifactError, match=r"(?s)`ids` int64 \[1, 7\].* or correct `inputs`"):
         adapt(path, FREE, Contract({"input_ids": IDS["input_ids"]}))
     path = graph(tmp_path, "float[b, t] ids", "out = Neg(ids)", "float[b, t] out")
     with pytest.raises(ArtifactError, match=r"the model's tokenizer makes .*`model_input_names`") as caught:
@@ -311,3 +311,13 @@ def test_a_graph_that_cannot_run_is_refused_with_its_own_names(tmp_path):
     path = graph(tmp_path, "float[b, c, h, v] x", "out = MatMul(x, w)", "float out", {"w": normal(9, 5)})
     with pytest.raises(ArtifactError, match=r"cannot run the graph with `x` float32 \[1, 3, 6, 4\]"):
         adapt(path, FREE, IMAGES)
+
+
+def test_a_graph_that_cannot_be_loaded_is_not_one_of_wrong_inputs(tmp_path):
+    """The message has the file's name and the runtime's reason, not the folder of the run or advice on inputs."""
+    body = "half = Cast <to: int = 10> (x) out = MatMul(half, w)"
+    path = graph(tmp_path, "float[b, c, h, v] x", body, "float out", {"w": normal(4, 5)})
+    with pytest.raises(ArtifactError, match=r"ONNX Runtime cannot load own\.onnx: .*float16.*Make the file") as caught:
+        adapt(path, FREE, IMAGES)
+    assert str(tmp_path) not in str(caught.value)
+    assert "framework_args" not in str(caught.value)

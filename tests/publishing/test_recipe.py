@@ -82,7 +82,8 @@ def test_the_lines_make_the_same_graph(results, approach, tmp_path):
         if record.digest in seen:
             continue
         seen.add(record.digest)
-        lines = lines_of(run, record)
+        lines, why_none = lines_of(run, record)
+        assert not why_none
         assert len([line for line in lines if line]) <= 10
         folder = tmp_path / str(record.configuration.row)
         folder.mkdir()
@@ -93,18 +94,21 @@ def test_the_lines_make_the_same_graph(results, approach, tmp_path):
 @pytest.mark.slow
 def test_there_is_no_recipe_where_lines_would_not_make_the_model(results):
     """Of a static model whose samples are not on the Hub, or counted in histograms, which ONNX Runtime cannot do with
-    texts of different lengths; without a tokenizer; of a model that was not quantized.
+    texts of different lengths; without a tokenizer; of a model that was not quantized. A quantized one says why.
     """
     run = results[1]
     record = run.records.records[0]
-    assert lines_of(run, record) is not None
-    assert lines_of(run, record, local=True) is None
+    assert lines_of(run, record)[0]
+    not_on_hub = ([], "its calibration data or its tokenizer are not on the Hub")
+    assert lines_of(run, record, local=True) == not_on_hub
     source = run.records.info.sources.dataset(record.configuration["dataset"])
-    assert recipe.recipe(record, "model.onnx", "made.onnx", replace(source, local=False), None) is None
+    assert recipe.recipe(record, "model.onnx", "made.onnx", replace(source, local=False), None) == not_on_hub
     parameters = {**record.configuration.parameters}
     for change in ({"calibration_moving_average": True}, {"method": "percentile"}):
         changed = {**parameters, "calibration": {**parameters["calibration"], **change}}
         other = replace(record, configuration=replace(record.configuration, parameters=changed))
-        assert lines_of(run, other) is None
+        lines, why_none = lines_of(run, other)
+        assert not lines
+        assert "calibration is not `minmax`" in why_none
     outcomes = replace(record.outcomes, quantize=None)
-    assert lines_of(run, replace(record, outcomes=outcomes)) is None
+    assert lines_of(run, replace(record, outcomes=outcomes)) == ([], "")

@@ -122,7 +122,7 @@ def test_the_table_needs_no_script():
     """Every row with its figures and intervals is in the HTML."""
     text = rendered()
     assert text.count("<tr") == 5
-    for cell in ("0.900 [0.850,\xa00.950]", "2.00 [1.80,\xa02.20]", "1.2e-9", "failed one", '<a href="#row-3">3</a>'):
+    for cell in ("0.900 [0.850,\xa00.950]", "2.00 [1.80,\xa02.20]", "1.20e-9", "failed one", '<a href="#row-3">3</a>'):
         assert cell in text
 
 
@@ -155,7 +155,7 @@ def test_the_markdown_of_a_hostile_card_is_no_html(seed):
 def test_small_figures_have_an_exponent():
     """A divergence of 1e-9 is not shown as zero; the figures of other columns have as many decimals."""
     names = {column.title: column.cells for column in ROWS.columns}
-    assert names["kl_mean"] == ["0", "1.2e-9", "1.7e-5", "0.3"]
+    assert names["kl_mean"] == ["0", "1.20e-9", "1.70e-5", "0.300"]
     assert names["ratio"] == ["1.00", "2.00 [1.80, 2.20]", "1.50 [1.40, 1.60]", "0.50"]
     assert names["accuracy"][-1] == ""
 

@@ -788,7 +788,7 @@ def test_a_limit_of_fidelity_holds_everywhere(results):
     assert results.best(max_drop=1.0, fidelity={"kl_mean": limit}, objective="size") == best
     for limits, options in (
         (limit, [str(limit)]),
-        ({"kl_mean": limit, "agreement": 0.1}, [f"kl_mean={limit}", "agreement=0.1"]),
+        ({"kl_mean": limit, "agreement": 0.6}, [f"kl_mean={limit}", "agreement=0.6"]),
     ):
         chosen = results.best(fidelity=limits)
         arguments = [word for option in options for word in ("--fidelity", option)]

@@ -87,11 +87,14 @@ def _size_saved(records: Records, record: Record, size: int | None) -> float | N
 
 
 def _bits_per_weight(record: Record) -> float | None:
-    """Return the bits of all stored weights of a row's graph over the number of those of its float graph."""
-    graph, export = record.outcomes.graph, record.outcomes.export
-    if record.outcomes.convert or graph is None or export is None:
+    """Return the bits of all stored weights of a row's graph over the number of those of its float graph.
+
+    A row that failed before it had its model has none, although the float graph was made for it.
+    """
+    file, export = reasons.model_file(record), record.outcomes.export
+    if record.outcomes.convert or file is None or export is None:
         return None
-    bits, weights = graph.values.weight_bits, export.values.weights
+    bits, weights = file.values.weight_bits, export.values.weights
     return bits / weights if bits and weights else None
 
 

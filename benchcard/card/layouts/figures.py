@@ -24,6 +24,8 @@ AT_RISK = "†"
 # A probability that four decimals cannot show. It is parsed as 0.
 BELOW_RESOLUTION = "<0.0001"
 _MAX_DECIMALS = 6
+# Float32 cannot tell numbers apart that are closer to 1.
+_MAX_NEAR_ONE = 9
 _NUMBER = r"[-+]?\d+(?:\.\d*)?(?:[eE][-+]?\d+)?"
 _CELL = re.compile(rf"({_NUMBER})(?: \[({_NUMBER}), ({_NUMBER})\])?")
 
@@ -55,9 +57,18 @@ def column_decimals(figures: Iterable[Interval | None], rule: DecimalsRule = thr
 
 
 def significant(value: float) -> str:
-    """Return a number with three significant digits, as `5.41e-7`, for figures that differ by powers of ten."""
-    text = f"{value:.3g}"
+    """Return a number with three significant digits, as `5.40e-7`, for figures that differ by powers of ten."""
+    text = f"{value:#.3g}".removesuffix(".") if value else "0"
     return re.sub(r"e([-+])0*(\d+)", lambda match: f"e{match[1].strip('+')}{match[2]}", text)
+
+
+def near_one(figure: Interval) -> str:
+    """Return a figure of at most 1 with the decimals that show three digits of its distance from 1, four at least:
+    `0.9999600 [0.9999582, 0.9999613]`.
+    """
+    exponent = int(f"{1 - figure.value:.2e}".partition("e")[2])
+    is_one = round(figure.value, _MAX_NEAR_ONE) == 1
+    return format_figure(figure, 4 if is_one else min(_MAX_NEAR_ONE, max(4, 2 - exponent)))
 
 
 def format_figure(figure: Interval, decimals: int | None) -> str:

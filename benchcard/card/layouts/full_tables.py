@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from functools import partial
 from math import inf
 from typing import TypeAlias
 
@@ -51,8 +52,10 @@ _FIGURE_ENDINGS = {
     "_detectable_difference": " detectable difference",
 }
 
-# The decimals of figures that compare rows with the baseline, by unit; others have three significant digits each.
-_DECIMALS = {"": 4, "count": 0, "%": 1, "bits": 2}
+# The decimals of figures that compare rows with the baseline, by unit.
+_DECIMALS = {"count": 0, "%": 1, "bits": 2}
+# The units of figures whose distance from 1 counts; cards do not show them.
+_OF_ONE = ("", "share", "coefficient")
 
 _Column: TypeAlias = tuple[Column, list[str]]
 """A column, and its cells for all rows of the card."""
@@ -265,6 +268,11 @@ def decimals_rule(name: str) -> DecimalsRule:
     return figures.quality_decimals if name.endswith("_difference") else figures.three_digits
 
 
+def format_comparison(figure: Interval, unit: str) -> str:
+    """Return a figure that compares a row with its baseline; without a rule, each has three significant digits."""
+    return figures.near_one(figure) if unit in _OF_ONE else figures.format_figure(figure, _DECIMALS.get(unit))
+
+
 def is_undetectable(row: Row, shape: Shape) -> bool:
     """Return whether a row has a ratio at a shape that does not count as detectable."""
     detectable = row.time(shape, DETECTABLE)
@@ -299,8 +307,8 @@ def _metric_columns(facts: Facts) -> list[_Column]:
 def _comparison_columns(facts: Facts) -> list[_Column]:
     columns = []
     for figure in facts.comparisons:
-        decimals = _DECIMALS.get(figure.unit)
-        cells = _written(facts, [row.figures.get(figure.name) for row in facts.rows], decimals)
+        column = [row.figures.get(figure.name) for row in facts.rows]
+        cells = _written(facts, column, partial(format_comparison, unit=figure.unit))
         columns.append(_figure_column(_header_of(figure), cells))
     return columns
 
@@ -334,12 +342,12 @@ def _number(number: int | None) -> str:
 
 
 def _cells(facts: Facts, column: Sequence[Interval | None], rule: DecimalsRule) -> list[str]:
-    return _written(facts, column, figures.column_decimals(column, rule))
+    return _written(facts, column, partial(figures.format_figure, decimals=figures.column_decimals(column, rule)))
 
 
-def _written(facts: Facts, column: Sequence[Interval | None], decimals: int | None) -> list[str]:
+def _written(facts: Facts, column: Sequence[Interval | None], write: Callable[[Interval], str]) -> list[str]:
     absent = [figures.MISSING if row.failure is None else figures.FAILED for row in facts.rows]
-    return [word if figure is None else figures.format_figure(figure, decimals) for figure, word in zip(column, absent)]
+    return [word if figure is None else write(figure) for figure, word in zip(column, absent)]
 
 
 def _figure_column(header: str, cells: Sequence[str]) -> _Column:

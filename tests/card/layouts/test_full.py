@@ -272,7 +272,7 @@ def test_fidelity_has_a_table_of_its_own():
     ]
     assert details[0][2:] == ["kl_mean (nats)", "agreement", "kl_max (nats)", "lost (count)", "recovery (%)"]
     assert details[2][2].replace("\xa0", " ") == "1.23e-9 [1.11e-9, 1.54e-9]"
-    assert details[4][2:4] == ["0.0123 [0.0111,\xa00.0154]", "0.9967 [0.9800,\xa01.0000]"]
+    assert details[4][2:4] == ["0.0123 [0.0111,\xa00.0154]", "0.99670 [0.98000,\xa01.00000]"]
     assert details[4][4:] == ["0.492", "3", "99.7 [98.1,\xa0100.4]"]
     assert details[1][2:] == ["n/a"] * 5
     assert "* **kl_mean**: the mean divergence; lower is better" in text
@@ -302,7 +302,30 @@ def test_three_digits_are_read_and_written_again(value, width):
     text = figures.format_figure(Interval(value, value - width, value + width), None)
     assert figures.format_figure(figures.parse_figure(text, "here"), None) == text
     assert figures.parse_figure(text, "here").value == pytest.approx(value, rel=6e-3)
-    assert figures.significant(5.4e-7) == "5.4e-7"
+    assert [figures.significant(number) for number in (5e-6, 5.4e-7, 0.1, 100, 0)] == [
+        *("5.00e-6", "5.40e-7", "0.100", "100", "0"),
+    ]
+
+
+@given(st.floats(0, 12), st.floats(0, 1))
+def test_figures_near_one_are_read_and_written_again(exponent, width):
+    """A cosine or a share however near to 1 is the same text after it was read."""
+    distance = 10**-exponent
+    text = figures.near_one(Interval(1 - distance, 1 - distance * (1 + width), 1 - distance * (1 - width)))
+    assert figures.near_one(figures.parse_figure(text, "here")) == text
+
+
+def test_figures_near_one_show_their_distance_from_it():
+    """A cosine of a float16 graph is not shown as 1, and its interval is not lost; float32 rounding is shown as 1."""
+    rows = [
+        replace(row, figures={"cosine_mean": figure(cosine, cosine - 2e-7, cosine + 2e-7)})
+        for row, cosine in zip(sample().rows, (0.99961, 0.99996, 1 - 3e-7))
+    ]
+    facts = sample(rows=(*rows, *sample().rows[3:]), comparisons=(Metric("cosine_mean", "", True),))
+    cells = [row.split("|")[3].strip() for row in full_tables.comparisons(facts).replace("\xa0", " ").splitlines()]
+    assert cells[2:5] == ["0.999610", "0.9999600 [0.9999598, 0.9999602]", "0.999999700 [0.999999500, 0.999999900]"]
+    assert figures.near_one(Interval(1 - 1e-12, 1 - 2e-12, 1.0)) == "1.0000"
+    assert full.body(read_card(full.body(facts))) == full.body(facts)
 
 
 def test_the_cosine_of_older_cards_is_read_by_its_present_name():

@@ -174,7 +174,7 @@ def _dataset(facts: Facts, parameters: Mapping[str, Plain]) -> str | None:
 def _rows(cells: Sequence[Mapping[str, Any]]) -> Rows:
     higher = {each["higher_is_better"] for each in cells}
     metrics = {"quality": higher.pop() if len(higher) == 1 else None}
-    titles = {SIZE: full_tables.SIZE_COLUMN, **full_tables.TIME_COLUMNS, **full_tables.CPU_COLUMNS}
+    titles = {**full_tables.SIZE_COLUMNS, **full_tables.TIME_COLUMNS, **full_tables.CPU_COLUMNS}
     texts = {
         name: ["" if each.get(name) is None else str(each[name]) for each in cells] for name in (*_TEXTS, "machine")
     }

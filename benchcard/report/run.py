@@ -113,7 +113,8 @@ def _card_columns(row: Row, shape: Shape | None) -> dict[str, float | None]:
     """Return the figures of the card by column: there, the intervals of ratios hold for all rows at once."""
     times = row.times.get(shape, {}) if shape else {}
     shown = {**row.figures, **row.metrics, **times}
-    return {key: cell for name, value in shown.items() for key, cell in interval_columns(name, value).items()}
+    known = {name: value for name, value in shown.items() if value is not None}
+    return {key: cell for name, value in known.items() for key, cell in interval_columns(name, value).items()}
 
 
 def _layers(results: RunResults, facts: Facts) -> str:

@@ -310,10 +310,10 @@ def _time_figures(time: TimeFigures, gain: Gain | None) -> Figures:
 
 def _precise(interval: Interval | None) -> Interval | None:
     """Return a figure of time, without an interval that says nothing."""
-    if interval and interval.low is not None and interval.high is not None:
-        if not interval.high <= _LARGEST_FACTOR * abs(interval.low):
-            return figure(interval.value)
-    return _finite(interval)
+    finite = _finite(interval)
+    if finite is None or finite.low is None or finite.high is None or finite.high <= _LARGEST_FACTOR * abs(finite.low):
+        return finite
+    return figure(finite.value)
 
 
 def _finite(interval: Interval | None) -> Interval | None:

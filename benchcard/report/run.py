@@ -17,7 +17,7 @@ from benchcard.card.facts import LATENCY_MEAN, THROUGHPUT, Facts, Row
 from benchcard.card.layouts import figures, full, full_tables
 from benchcard.card.layouts.full_tables import CHANGED, DETECTABLE, RATIO, SIZE
 from benchcard.card.markdown.inline import write_value
-from benchcard.metrics.info import FIDELITY, RECOVERY
+from benchcard.metrics.info import FIDELITY, RECOVERY, FidelityLimit
 from benchcard.publishing.facts import default_slug, make_facts
 from benchcard.quantization.outcomes import FAR_DB, Loss
 from benchcard.report import page
@@ -36,10 +36,12 @@ Cells: TypeAlias = Mapping[str, Any]
 """The cells of a row of the frames, by column."""
 
 
-def to_html(results: RunResults, max_drop: float | None = None) -> str:
-    """Return the report as HTML; `max_drop` is how much of the first metric the row to ship may lose."""
+def to_html(results: RunResults, max_drop: float | None = None, fidelity: FidelityLimit = None) -> str:
+    """Return the report as HTML; `max_drop` is how much of the first metric the row to ship may lose, `fidelity` how
+    far its outputs may be from the baseline's.
+    """
     slug = default_slug(results)
-    facts = make_facts(results, max_drop, slug)
+    facts = make_facts(results, max_drop, slug, fidelity)
     intro, _, details = full.body(facts, slug=slug).partition(f"{full.COMPARED_TITLE}\n")
     parts = [
         page.fold("Which layers cost the outputs most", _layers(results, facts)),
@@ -82,8 +84,15 @@ def _rows(results: RunResults, facts: Facts) -> Rows:
         columns=columns,
         filters=filters,
         x=titles["cpu_ratio" if any(full_tables.leads_with_cpu(facts, shape) for shape in facts.shapes) else RATIO],
-        y=next(iter(metrics), ""),
+        y=_quality_axis(facts),
     )
+
+
+def _quality_axis(facts: Facts) -> str:
+    """Return the title of the first metric, or, where all rows have the same, of the leading figure of fidelity."""
+    first = facts.metrics[0].name if facts.metrics else ""
+    values = {figure.value for row in facts.rows if (figure := row.metrics.get(first))}
+    return page.title_of(facts.comparisons[0].name) if facts.comparisons and len(values) < 2 else first
 
 
 def _marked(ratios: Column, unsure: Sequence[bool]) -> Column:

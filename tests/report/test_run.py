@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -126,6 +127,23 @@ def test_the_page_has_no_folder_of_this_machine(results, text):
     """Absolute paths are shortened, as on a card."""
     assert str(results.path.parent) not in text
     assert str(Path.home()) + "/" not in text
+
+
+def test_the_first_plot_is_no_flat_line(results):
+    """Where all rows have the same metric, the leading figure of fidelity is the vertical axis."""
+    facts = make_facts(results)
+    assert len({row.metrics["accuracy"].value for row in facts.rows}) > 1
+    assert run._quality_axis(facts) == "accuracy"
+    equal = tuple(replace(row, metrics=facts.rows[0].metrics) for row in facts.rows)
+    assert run._quality_axis(replace(facts, rows=equal)) == "kl_mean (nats)"
+    assert run._quality_axis(replace(facts, rows=equal, comparisons=())) == "accuracy"
+
+
+def test_the_report_goes_by_the_limit_of_fidelity(results, tmp_path):
+    """The command takes the option of the card, and its text has the limit."""
+    arguments = ["report", str(results.path), "--output", str(tmp_path / "r.html"), "--fidelity", "kl_mean=1e-15"]
+    assert CliRunner().invoke(main, arguments).exit_code == 0
+    assert "1e-15" in (tmp_path / "r.html").read_text(encoding="utf-8")
 
 
 def test_a_report_is_written(results, text, tmp_path):

@@ -203,7 +203,7 @@ def _legend(facts: Facts) -> str:
         )
     if facts.shapes and full_tables.leads_with_cpu(facts, facts.shapes[0]):
         sentences += [
-            "**The machine was disturbed. Latency ratios may be wrong, so the ratio of processor time is shown first.**",
+            "**The machine was disturbed. Latency ratios may be wrong, so that of processor time is shown first.**",
             *_floors(facts, facts.shapes[0]),
         ]
     if facts.pareto:

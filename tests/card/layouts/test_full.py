@@ -654,7 +654,7 @@ def test_processor_time_comes_first_where_the_machine_was_disturbed():
     header = tables_in(first)[0][0]
     assert header.index(CPU_HEADER) < header.index("latency (ms)") < header.index("times as fast as the baseline")
     legend = first.partition("### What was compared")[0]
-    assert "Latency ratios may be wrong, so the ratio of processor time is shown first.**" in legend
+    assert "Latency ratios may be wrong, so that of processor time is shown first.**" in legend
     assert "the baseline against itself is 0.980 [0.900, 1.100] by latency and 2.00 [0.90, 2.10] by processor" in legend
     assert "against itself is 1.004" not in legend
     assert first.count(full.CPU_EXPLANATION) == 1

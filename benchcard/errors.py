@@ -7,6 +7,7 @@
     │   └── UnfitGraphError  a graph has other inputs or outputs than the task, as the decoder beside an encoder has
     ├── BackendError    the place where the grid runs failed; for backends of other packages to raise
     ├── CardError       a card could not be read, rendered or merged
+    │   └── NoCardError a README has no card of benchcard, or there is no README
     └── HubError        the Hub refused or could not be reached
 
 A mistake in a spec is an exception. A failure of one configuration is data: a failed record beside the others.
@@ -72,6 +73,10 @@ class BackendError(BenchcardError):
 
 class CardError(BenchcardError):
     """A card could not be read, rendered or merged."""
+
+
+class NoCardError(CardError):
+    """A README has no card of benchcard, or a repository has no README."""
 
 
 class HubError(BenchcardError):

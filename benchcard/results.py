@@ -91,19 +91,20 @@ class Results(RunResults):
         facts = make_facts(self, max_drop, name, fidelity)
         return Card.from_facts(facts, layout=layout, slug=name, usage=files)
 
-    def report(self, path: str | Path, max_drop: float | None = None) -> Path:
+    def report(self, path: str | Path, max_drop: float | None = None, fidelity: FidelityLimit = None) -> Path:
         """Write the report of the run, one HTML file to look at in a browser; return its path.
 
         Args:
             path: The file, as `report.html`. An existing one is replaced.
             max_drop: How much of the first metric the row to ship may lose, as in `best`.
+            fidelity: How far its outputs may be from the baseline's, as in `best`.
 
         Raises:
-            BenchcardError: The file cannot be written, or `max_drop` is not a finite number of at least 0.
+            BenchcardError: The file cannot be written, or a limit is refused by `best`.
         """
         from benchcard.report import page, run
 
-        return page.save(run.to_html(self, max_drop), path)
+        return page.save(run.to_html(self, max_drop, fidelity), path)
 
     def push_to_hub(
         self,

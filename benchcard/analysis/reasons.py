@@ -40,8 +40,8 @@ def model_file(record: Record) -> Outcome[ModelFile] | None:
 
 
 def run_notes(records: Records) -> list[str]:
-    """Return notes on quantized rows that are computed in float32, on rows whose outputs depend on the batch, and on
-    rows whose graphs cut texts that others do not.
+    """Return notes on quantized rows that are computed in float32, on rows whose outputs depend on the batch, on rows
+    whose graphs cut texts that others do not, and on runs of an earlier version.
     """
 
     def subject(rows: Sequence[Record]) -> str:
@@ -63,6 +63,12 @@ def run_notes(records: Records) -> list[str]:
     for batches, note in padding.NOTES.items():
         if affected := [record for record in records.records if _batches(record) == batches]:
             notes.append(f"the outputs of {_name_rows(affected)} {note}")
+    compared = (record.outcomes.compare for record in records.records)
+    if any(outcome and outcome.values.fidelity is None for outcome in compared):
+        notes.append(
+            "an earlier version of benchcard made this run, without fidelity, recovery and bits per weight: for these, "
+            "run the spec again in a new folder"
+        )
     return notes + _cut_notes(records)
 
 

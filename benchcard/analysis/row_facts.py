@@ -73,7 +73,8 @@ def _interval(value: float | None, low: float | None, high: float | None) -> Int
 
 def fidelity(record: Record) -> Mapping[str, Interval]:
     """Return the figures of a row's fidelity to its baseline; empty where they were not computed."""
-    return record.outcomes.compare.values.fidelity if record.outcomes.compare else {}
+    compared = record.outcomes.compare
+    return (compared.values.fidelity if compared else None) or {}
 
 
 def recovery(record: Record) -> Interval | None:

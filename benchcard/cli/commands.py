@@ -507,11 +507,12 @@ def write_card(
 @click.argument("path", metavar="RUN", type=click.Path(path_type=Path))
 @click.option("--output", "-o", type=click.Path(path_type=Path), default="report.html", show_default=True)
 @hub.max_drop_option
-def report(path: Path, output: Path, max_drop: float | None) -> None:
+@hub.fidelity_option
+def report(path: Path, output: Path, max_drop: float | None, fidelity: FidelityLimit) -> None:
     """Write the results in the run directory RUN as one HTML file, with a table to sort and a plot."""
     from benchcard.results import Results
 
-    click.echo(f"report: {Results.load(path).report(output, max_drop)}")
+    click.echo(f"report: {Results.load(path).report(output, max_drop, fidelity)}")
 
 
 @main.command()

@@ -11,6 +11,7 @@ import click
 
 from benchcard.cli.tables import json_option, table, wide_option, write_json, write_text
 from benchcard.spec.schema import Number
+from benchcard.utils.text import pluralize
 
 if TYPE_CHECKING:
     from benchcard.publishing.weights import Artifacts
@@ -143,6 +144,8 @@ def gallery(sources: tuple[str, ...], output: Path, as_csv: bool) -> None:
     cards = read_gallery(*sources)
     for place, reason in cards.unread.items():
         click.echo(f"not read: {place}: {reason}", err=True)
+    if others := cards.without_card:
+        click.echo(f"no card of benchcard: {pluralize(len(others), 'other README')}, as {others[0]}", err=True)
     if as_csv:
         click.echo(cards.frame.to_csv(index=False), nl=False)
     else:

@@ -114,6 +114,12 @@ The first one that a task has is its leading figure, by which rows are ranked.""
 RECOVERY = "recovery"
 """The first metric in % of the baseline's."""
 
+COMPARISONS: Mapping[str, MetricInfo] = MappingProxyType({**FIDELITY, RECOVERY: MetricInfo(True, "%")})
+"""Direction and unit of all figures of quality that compare a row with its baseline."""
+
+# The units that the header of a figure shows; others are plain numbers.
+_UNITS_SHOWN = frozenset({"nats", "%", "error"})
+
 FidelityLimit: TypeAlias = float | Mapping[str, float] | None
 """Limits of figures of `FIDELITY` by name, or one for the leading figure; None for no limit."""
 
@@ -121,7 +127,7 @@ RESERVED_COLUMNS = frozenset(
     {"row", "samples", "failure", "not_compared", "same_model_as", "saturation_risk", "positive_class"}
     | {"total_time_in_seconds", "samples_per_second", "latency_in_seconds", "predictions_changed"}
     | {"similarity_fn_name", "activation_fn"}
-    | {name + bound for name in (*FIDELITY, RECOVERY) for bound in ("", "_low", "_high")}
+    | {name + bound for name in COMPARISONS for bound in ("", "_low", "_high")}
 )
 """The columns of `Results.quality` that are neither parameters nor metrics."""
 
@@ -143,6 +149,11 @@ def with_own_attributes(metric: evaluate.EvaluationModule, known: MetricInfo) ->
     """Return the direction and unit that a metric has as attributes, and those of `known` where it has none."""
     higher, unit = getattr(metric, "higher_is_better", None), getattr(metric, "unit", None)
     return MetricInfo(known.higher_is_better if higher is None else higher, known.unit if unit is None else unit)
+
+
+def shown_unit(info: MetricInfo) -> str:
+    """Return the unit that the header of a figure shows; empty for a plain number."""
+    return info.unit if info.unit in _UNITS_SHOWN else ""
 
 
 def leading_figure(fidelity: Mapping[str, Interval]) -> tuple[str, Interval | None]:

@@ -28,8 +28,19 @@ from benchcard.card.frontmatter import fields
 from benchcard.card.frontmatter.hubterms import LICENSES
 from benchcard.card.frontmatter.merge import OWN_SOURCE
 from benchcard.card.layouts import reproduce
-from benchcard.card.layouts.full_tables import CHANGED, CPU_RATIO, DETECTABLE, NODES, RATIO, SAMPLES, SIZE
-from benchcard.metrics.info import FIDELITY, RECOVERY, FidelityLimit, MetricInfo
+from benchcard.card.layouts.full_tables import (
+    BITS,
+    CHANGED,
+    CPU_RATIO,
+    DETECTABLE,
+    MEMORY_SAVED,
+    NODES,
+    RATIO,
+    SAMPLES,
+    SIZE,
+    SIZE_SAVED,
+)
+from benchcard.metrics.info import COMPARISONS, RECOVERY, FidelityLimit, shown_unit
 from benchcard.run.record import Record
 from benchcard.sources.resolve import Source
 from benchcard.spec.parameters import PARAMETERS, split_name
@@ -42,10 +53,10 @@ _IN_MEMORY = "data in memory"
 # The intervals of a run that is worth publishing are narrower than a twentieth of a latency.
 _MUCH_DRIFT = 0.05
 
-# Units of comparisons that a card shows; others are plain numbers.
-_UNITS_SHOWN = {unit: unit for unit in ("nats", "%", "bits", "count", "error")}
-_SAVED, _BITS = "size_saved", "bits_per_weight"
+# An interval whose bounds are further apart says nothing, as that of two launches.
+_LARGEST_FACTOR = 100
 _DIVERGENCE = "Kullback-Leibler divergence of the model's probabilities from the baseline's"
+_PREDICTIONS = "the number of predictions (of words, in token classification) that are"
 _DEFINITIONS = {
     "kl_mean": f"the mean {_DIVERGENCE}",
     "kl_median": f"the median {_DIVERGENCE}",
@@ -56,12 +67,10 @@ _DEFINITIONS = {
     "cosine_p1": "the first percentile of the cosines of the model's embeddings and the baseline's",
     "neighbor_overlap": "the share of the ten nearest texts by the baseline that the model has among its ten",
     "agreement": "the share of predictions that equal the baseline's",
-    "lost": "right predictions of the baseline that are wrong",
-    "gained": "wrong predictions of the baseline that are right",
-    "swapped": "wrong predictions of the baseline that are other wrong ones",
+    "lost": f"{_PREDICTIONS} right for the baseline and wrong for this row",
+    "gained": f"{_PREDICTIONS} wrong for the baseline and right for this row",
+    "swapped": f"{_PREDICTIONS} wrong for both, and differ",
     RECOVERY: "the first metric in % of the baseline's",
-    _SAVED: "how much smaller than the baseline's file the model's is",
-    _BITS: "the bits of all stored weights, with their scales, over the number of weights",
 }
 
 _Times: TypeAlias = Mapping[Shape, TimeFigures | Failure | None]
@@ -239,16 +248,10 @@ def _metrics(results: RunResults) -> tuple[Metric, ...]:
 
 def _comparisons(rows: Sequence[Row]) -> tuple[Metric, ...]:
     """Return the figures that compare rows with their baseline, as far as any row has them; the leading one first."""
-    known = {
-        **FIDELITY,
-        RECOVERY: MetricInfo(True, "%"),
-        _SAVED: MetricInfo(True, "%"),
-        _BITS: MetricInfo(None, "bits"),
-    }
-    measured = [name for name in known if any(name in row.figures for row in rows)]
     return tuple(
-        Metric(name, _UNITS_SHOWN.get(known[name].unit or "", ""), known[name].higher_is_better, _DEFINITIONS[name])
-        for name in measured
+        Metric(name, shown_unit(info), info.higher_is_better, _DEFINITIONS[name])
+        for name, info in COMPARISONS.items()
+        if any(name in row.figures for row in rows)
     )
 
 
@@ -296,12 +299,21 @@ def _time_figures(time: TimeFigures, gain: Gain | None) -> Figures:
     ratio = gain.ratio if gain else None
     detectable = None if gain is None or ratio is None else ratio.excludes(1.0) and not gain.doubt
     return {
-        **time.intervals,
-        RATIO: _finite(ratio),
-        CPU_RATIO: _finite(gain.cpu_ratio) if gain else None,
+        **{name: _precise(interval) for name, interval in time.intervals.items()},
+        RATIO: _precise(ratio),
+        CPU_RATIO: _precise(gain.cpu_ratio) if gain else None,
         DETECTABLE: figure(detectable),
         "memory_mb": figure(time.memory_mb),
+        MEMORY_SAVED: figure(time.memory_saved),
     }
+
+
+def _precise(interval: Interval | None) -> Interval | None:
+    """Return a figure of time, without an interval that says nothing."""
+    finite = _finite(interval)
+    if finite is None or finite.low is None or finite.high is None or finite.high <= _LARGEST_FACTOR * abs(finite.low):
+        return finite
+    return figure(finite.value)
 
 
 def _finite(interval: Interval | None) -> Interval | None:
@@ -319,7 +331,7 @@ def _figures(
     changed = compared.values.predictions_changed if compared else None
     figures |= {CHANGED: figure(changed), SAMPLES: figure(samples)}
     figures |= {name: _finite(interval) for name, interval in row_facts.fidelity(record).items()}
-    figures |= {RECOVERY: _finite(recovery(record)), **{name: figure(model[name]) for name in (_SAVED, _BITS)}}
+    figures |= {RECOVERY: _finite(recovery(record)), **{name: figure(model[name]) for name in (SIZE_SAVED, BITS)}}
     if model[NODES[0]] is not None:
         figures |= {name: figure(model[name]) for name in NODES}
     return {name: interval for name, interval in figures.items() if interval is not None}
@@ -330,15 +342,15 @@ def _noise(results: RunResults) -> tuple[Noise, ...]:
     return tuple(
         Noise(
             shape=each.shape,
-            ratio=each.ratio,
-            cpu_ratio=each.cpu_ratio,
+            ratio=ratio,
+            cpu_ratio=_precise(each.cpu_ratio),
             disturbances=each.disturbances,
             models=each.models,
             rounds=each.rounds,
             baseline=each.baseline if several else None,
         )
         for each in certificates(results.records)
-        if each.ratio is not None
+        if (ratio := _precise(each.ratio)) is not None
     )
 
 

@@ -14,7 +14,7 @@ from benchcard.card.facts import LATENCY_MEAN, Facts, Plain
 from benchcard.card.frontmatter.hubterms import is_hub_id
 from benchcard.card.layouts import full_tables, reproduce
 from benchcard.card.layouts.full_tables import RATIO, SIZE
-from benchcard.errors import BenchcardError, CardError
+from benchcard.errors import BenchcardError, CardError, NoCardError
 from benchcard.metrics.info import FIDELITY, RECOVERY
 from benchcard.report import page
 from benchcard.report.page import BASELINE, OTHER, RECOMMENDED, Column, Filter, Rows
@@ -54,11 +54,12 @@ class Gallery:
     `metric`, `higher_is_better`, `variant`, `role` and the row of its `baseline`; `quality` by that metric, fidelity,
     `ratio` and latency at the first shape of the card, and `size_mb`, with `_low` and `_high` where there are
     intervals; and `machine`. `unread` has the reason for each card that could not be read, by the name of its
-    repository or file.
+    repository or file; `without_card` names those that have no card.
     """
 
     frame: pd.DataFrame
     unread: Mapping[str, str] = field(default_factory=dict)
+    without_card: tuple[str, ...] = ()
 
     def to_html(self) -> str:
         """Return the page as HTML."""
@@ -93,6 +94,7 @@ def read_gallery(*sources: str | Path, token: str | bool | None = None, endpoint
     """
     rows: list[dict[str, object]] = []
     unread: dict[str, str] = {}
+    without_card: list[str] = []
     cards: dict[str | Path, str] = {}
     for name in (card for source in sources for card in _cards(source, token, endpoint)):
         # A file may be below two sources.
@@ -101,18 +103,24 @@ def read_gallery(*sources: str | Path, token: str | bool | None = None, endpoint
         try:
             readme = find_readme(name, token=token, endpoint=endpoint)
             sections = readme.sections or (None,)
+        except NoCardError:
+            without_card.append(name)
+            continue
         except BenchcardError as error:
             unread[name] = str(error)
             continue
         for section in sections:
             try:
                 rows += _variants(name, published_results(readme.card(section)))
+            except NoCardError:
+                without_card.append(name)
             except BenchcardError as error:
-                unread[f"{name}, section {section}" if section else name] = str(error)
+                place = f"{name}, section {section}" if section else name
+                unread[place] = str(error).removeprefix(f"{readme.name}: ")
     names = [*_TEXTS, *(column for name in _FIGURES for column in with_bounds(name)), "machine"]
     used = {column for row in rows for column, value in row.items() if value is not None}
     always = {*_TEXTS, "quality", RATIO, SIZE, "machine"}
-    return Gallery(frame_of(rows, [name for name in names if name in used | always]), unread)
+    return Gallery(frame_of(rows, [name for name in names if name in used | always]), unread, tuple(without_card))
 
 
 def _cards(source: str | Path, token: str | bool | None, endpoint: str | None) -> Iterator[str]:
@@ -174,7 +182,7 @@ def _dataset(facts: Facts, parameters: Mapping[str, Plain]) -> str | None:
 def _rows(cells: Sequence[Mapping[str, Any]]) -> Rows:
     higher = {each["higher_is_better"] for each in cells}
     metrics = {"quality": higher.pop() if len(higher) == 1 else None}
-    titles = {SIZE: full_tables.SIZE_COLUMN, **full_tables.TIME_COLUMNS, **full_tables.CPU_COLUMNS}
+    titles = {**full_tables.SIZE_COLUMNS, **full_tables.TIME_COLUMNS, **full_tables.CPU_COLUMNS}
     texts = {
         name: ["" if each.get(name) is None else str(each[name]) for each in cells] for name in (*_TEXTS, "machine")
     }

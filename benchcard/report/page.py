@@ -21,8 +21,8 @@ from typing import Any
 
 from benchcard.card.facts import LATENCY_MEAN, THROUGHPUT, figure
 from benchcard.card.layouts import figures, full_tables
-from benchcard.card.layouts.full_tables import RATIO, SIZE
-from benchcard.metrics.info import FIDELITY, RECOVERY
+from benchcard.card.layouts.full_tables import BITS, MEMORY_SAVED, RATIO, SIZE, SIZE_SAVED
+from benchcard.metrics.info import COMPARISONS, shown_unit
 from benchcard.utils.files import reporting_disk_errors, write_bytes_atomically
 from benchcard.utils.values import Interval
 
@@ -30,9 +30,9 @@ BASELINE, RECOMMENDED, OTHER = "baseline", "recommended", "other"
 # The HTML that a card has: parts that a click on their heading opens.
 _FOLD = re.compile(r"(?:</?details>|<summary>[^<>]*</summary>|\s)*")
 _HIGHER_IS_BETTER: Mapping[str, bool | None] = {
-    **{name: info.higher_is_better for name, info in FIDELITY.items()},
-    **dict.fromkeys((RECOVERY, RATIO, "cpu_ratio", THROUGHPUT, "size_saved", "memory_saved", "output_snr_db"), True),
-    **dict.fromkeys((LATENCY_MEAN, "latency_p99_ms", SIZE, "bits_per_weight", "memory_mb"), False),
+    **{name: info.higher_is_better for name, info in COMPARISONS.items()},
+    **dict.fromkeys((RATIO, "cpu_ratio", THROUGHPUT, SIZE_SAVED, MEMORY_SAVED, "output_snr_db"), True),
+    **dict.fromkeys((LATENCY_MEAN, "latency_p99_ms", SIZE, BITS, "memory_mb"), False),
     **dict.fromkeys(("cpu_ms", "core_seconds_per_1000", "cost_per_million"), False),
 }
 """The direction of the figures that are no metrics, by column; that of others is not known."""
@@ -107,14 +107,20 @@ def figure_columns(
             write = _writer(name, values, name in metrics)
             texts = ["" if value is None else write(value) for value in values]
             higher = {**_HIGHER_IS_BETTER, **metrics}.get(name.removesuffix("_difference"))
-            columns.append(Column(titles.get(name, name), texts, values, higher))
+            columns.append(Column(titles.get(name) or title_of(name), texts, values, higher))
     return columns
+
+
+def title_of(name: str) -> str:
+    """Return the title of a figure that compares rows with their baseline; for others, their name."""
+    unit = shown_unit(COMPARISONS[name]) if name in COMPARISONS else ""
+    return f"{name} ({unit})" if unit else name
 
 
 def _writer(name: str, values: Sequence[Interval | None], is_metric: bool) -> Callable[[Interval], str]:
     """Return the function that writes the figures of a column."""
-    if name in FIDELITY:
-        return partial(full_tables.format_comparison, unit=FIDELITY[name].unit or "")
+    if name in COMPARISONS:
+        return partial(full_tables.format_comparison, name=name, unit=COMPARISONS[name].unit or "")
     rule = figures.quality_decimals if is_metric else full_tables.decimals_rule(name)
     return partial(figures.format_figure, decimals=figures.column_decimals(values, rule))
 

@@ -17,7 +17,7 @@ from benchcard.card.facts import LATENCY_MEAN, THROUGHPUT, Facts, Row
 from benchcard.card.layouts import figures, full, full_tables
 from benchcard.card.layouts.full_tables import CHANGED, DETECTABLE, RATIO, SIZE
 from benchcard.card.markdown.inline import write_value
-from benchcard.metrics.info import FIDELITY, RECOVERY
+from benchcard.metrics.info import FIDELITY, RECOVERY, FidelityLimit
 from benchcard.publishing import file_table
 from benchcard.publishing.facts import default_slug, make_facts
 from benchcard.quantization.outcomes import FAR_DB, Loss
@@ -37,10 +37,12 @@ Cells: TypeAlias = Mapping[str, Any]
 """The cells of a row of the frames, by column."""
 
 
-def to_html(results: RunResults, max_drop: float | None = None) -> str:
-    """Return the report as HTML; `max_drop` is how much of the first metric the row to ship may lose."""
+def to_html(results: RunResults, max_drop: float | None = None, fidelity: FidelityLimit = None) -> str:
+    """Return the report as HTML; `max_drop` is how much of the first metric the row to ship may lose, `fidelity` how
+    far its outputs may be from the baseline's.
+    """
     slug = default_slug(results)
-    facts = make_facts(results, max_drop, slug)
+    facts = make_facts(results, max_drop, slug, fidelity)
     files = file_table.section(results, max_drop=max_drop)
     intro, _, details = full.body(facts, slug=slug, usage=files).partition(f"{full.COMPARED_TITLE}\n")
     parts = [
@@ -86,8 +88,15 @@ def _rows(results: RunResults, facts: Facts, max_drop: float | None) -> Rows:
         columns=columns,
         filters=filters,
         x=titles["cpu_ratio" if any(full_tables.leads_with_cpu(facts, shape) for shape in facts.shapes) else RATIO],
-        y=next(iter(metrics), ""),
+        y=_quality_axis(facts),
     )
+
+
+def _quality_axis(facts: Facts) -> str:
+    """Return the title of the first metric, or, where all rows have the same, of the leading figure of fidelity."""
+    first = facts.metrics[0].name if facts.metrics else ""
+    values = {figure.value for row in facts.rows if (figure := row.metrics.get(first))}
+    return page.title_of(facts.comparisons[0].name) if facts.comparisons and len(values) < 2 else first
 
 
 def _marked(ratios: Column, unsure: Sequence[bool]) -> Column:
@@ -117,7 +126,8 @@ def _card_columns(row: Row, shape: Shape | None) -> dict[str, float | None]:
     """Return the figures of the card by column: there, the intervals of ratios hold for all rows at once."""
     times = row.times.get(shape, {}) if shape else {}
     shown = {**row.figures, **row.metrics, **times}
-    return {key: cell for name, value in shown.items() for key, cell in interval_columns(name, value).items()}
+    known = {name: value for name, value in shown.items() if value is not None}
+    return {key: cell for name, value in known.items() for key, cell in interval_columns(name, value).items()}
 
 
 def _layers(results: RunResults, facts: Facts) -> str:

@@ -17,6 +17,7 @@ import msgspec
 from benchcard.analysis.frames.columns import frame_of, interval_columns, to_records
 from benchcard.card import Card, Facts
 from benchcard.card.facts import Figures, Measured, Row
+from benchcard.card.layouts.full_tables import BITS, SIZE_SAVED
 from benchcard.reproduce import spec as card_spec
 from benchcard.reproduce.source import PublishedCard, PublishedRun, TimeKey, find_readme
 from benchcard.spec.spec import Spec
@@ -86,7 +87,9 @@ class CardResults(PublishedCard):
         for parameters, row in self._rows():
             original = row.original or Measured()
             ending = {"same_model_as": row.same_model_as, "failure": row.failure and str(row.failure)}
-            compared = {metric.name: row.figures.get(metric.name) for metric in self.facts.comparisons}
+            names = [metric.name for metric in self.facts.comparisons]
+            names += [name for name in (SIZE_SAVED, BITS) if name in row.figures]
+            compared = {name: row.figures.get(name) for name in names}
             rows.append({**parameters, **_cells(row.metrics, original.metrics), **_cells(compared, {}), **ending})
         return _frame(rows)
 

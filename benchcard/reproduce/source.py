@@ -14,7 +14,7 @@ from benchcard.card import Card, Facts
 from benchcard.card import readme as readmes
 from benchcard.card.frontmatter.hubterms import is_hub_id
 from benchcard.card.paths import FOLDER, RUN
-from benchcard.errors import CardError
+from benchcard.errors import CardError, NoCardError
 from benchcard.utils.parsing import UnreadableError, load_json
 
 README = "README.md"
@@ -118,7 +118,7 @@ class Readme:
         try:
             facts = Card(readmes.section_as_card(self.text, slug) if slug else self.text).facts()
         except CardError as error:
-            raise CardError(f"{self.name}: {error}") from error
+            raise type(error)(f"{self.name}: {error}") from error
         location = f"{FOLDER}/{slug}/{RUN}"
         content = self.read_file(location) if slug else None
         run = None if content is None else _read_run(content, str(self.folder / location if self.folder else location))
@@ -149,7 +149,7 @@ def find_readme(card: str | Path, *, token: str | bool | None = None, endpoint: 
 
     text = repository.read_readme(name, token=token, endpoint=endpoint)
     if text is None:
-        raise CardError(
+        raise NoCardError(
             f"{name} has no {README}. Expected a repository to which a card was pushed: push one to it first"
         )
     read_file = partial(repository.read_file, name, token=token, endpoint=endpoint)

@@ -106,13 +106,13 @@ class ScoreRequest(Request[ScoreOutcome]):
 class CompareOutcome:
     """The interval of each metric and its difference from the baseline's, and how many predictions differ from its.
 
-    `fidelity` has the figures of `metrics.info.FIDELITY` that the task has; `ratio` is the first metric over the
-    baseline's. Both are empty without a baseline.
+    `fidelity` has the figures of `metrics.info.FIDELITY` that the task has, None in runs of an earlier version; `ratio`
+    is the first metric over the baseline's. Both are empty without a baseline.
     """
 
     figures: Mapping[str, FigureUncertainty]
     predictions_changed: Count | None = None
-    fidelity: Mapping[str, Interval] = field(default_factory=dict)
+    fidelity: Mapping[str, Interval] | None = None
     ratio: Interval | None = None
 
 
@@ -245,7 +245,7 @@ def compare(request: CompareRequest, target: Path, progress: Progress) -> Compar
             figures[figure] = uncertainty.figure_uncertainty(uncertainty.interval(examples, request.seed), test)
         progress(number + 1, len(request.metrics))
     if request.baseline is None or baseline_inputs is None:
-        return CompareOutcome(figures=figures)
+        return CompareOutcome(figures=figures, fidelity={})
     folders = request.baseline.folder, request.predictions.folder
     return CompareOutcome(
         figures=figures,

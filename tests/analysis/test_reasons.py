@@ -14,7 +14,7 @@ from benchcard.measure.machine import Machine
 from benchcard.quantization.outcomes import Exclusion, Loss, OperatorCount
 from benchcard.run.failures import Failures
 from benchcard.run.record import Outcomes
-from benchcard.steps.evaluate import EvaluateOutcome
+from benchcard.steps.evaluate import CompareRequest, EvaluateOutcome
 from benchcard.steps.step import Outcome
 from benchcard.utils.processor import Int8
 
@@ -155,6 +155,17 @@ def test_rows_whose_outputs_depend_on_their_batch_are_named():
     assert second.startswith("the outputs of row 4 (onnx/model_int8.onnx) depend on what else is in a batch, ")
     told = [next(reasons.explain_row(of(row), row, {}, None)) for row in rows]
     assert [each.startswith("Its outputs depend on") for each in told] == [False, True, False, True, True]
+
+
+def test_a_run_of_an_earlier_version_is_noted():
+    """A comparison without any record of fidelity is of an earlier version; one of a task without fidelity is not."""
+    row = made([INTEGER])
+    row.outcomes.compare = outcome(CompareRequest.read_values({"figures": {}, "fidelity": {}}))
+    assert reasons.run_notes(of(row)) == []
+    row.outcomes.compare = outcome(CompareRequest.read_values({"figures": {}}))
+    (note,) = reasons.run_notes(of(row))
+    assert note.startswith("an earlier version of benchcard made this run, without fidelity, recovery")
+    assert note.endswith("run the spec again in a new folder")
 
 
 def test_one_is_not_told_as_many():

@@ -10,9 +10,12 @@ import pytest
 import tiny_text
 
 from benchcard import Benchmark, Results
+from benchcard.analysis.gains import Gain
+from benchcard.analysis.times import TimeFigures
 from benchcard.errors import CardError
-from benchcard.publishing.facts import default_slug, make_facts
+from benchcard.publishing.facts import _time_figures, default_slug, make_facts
 from benchcard.run.record import Search, Trial
+from benchcard.utils.values import Interval, Shape
 
 COLUMNS = {"text": ["good film", "the dull film is bad", "anna lives"], "label": [0, 1, 2]}
 
@@ -24,13 +27,26 @@ def test_a_ratio_has_one_interval_on_the_card(results):
     for row, gains in results.gains("latency").by_row.items():
         for gain in gains:
             figures = facts.rows[row].times[gain.shape]
-            assert figures["ratio"] == gain.ratio
+            assert figures["ratio"] in (gain.ratio, Interval(gain.ratio.value))
             certain = gain.ratio.excludes(1.0) and not gain.doubt
             assert figures["detectable"].value == certain
             if gain.ratio.low not in (None, gain.ratio.value):
                 wider += 1
                 assert gain.ratio.low < alone.loc[(row, gain.shape.batch_size), "ratio_low"]
     assert wider > 1
+
+
+def test_an_interval_that_says_nothing_is_not_shown():
+    """The ratios of two launches have intervals over many powers of ten: the card shows the ratio alone, as not
+    detectable.
+    """
+    wide, narrow = Interval(1.01, 1e-9, 5.1e8), Interval(1.01, 0.9, 1.2)
+    times = TimeFigures({"latency_mean_ms": wide, "cpu_ms": narrow}, False, 2, 1.0, 1, False, 1.0, 1.0, 2.0, -10.5)
+    figures = _time_figures(times, Gain(wide, False, Shape(1), cpu_ratio=wide))
+    assert figures["ratio"] == figures["cpu_ratio"] == figures["latency_mean_ms"] == Interval(1.01)
+    assert figures["cpu_ms"] == narrow
+    assert figures["detectable"] == Interval(0.0)
+    assert figures["memory_saved"] == Interval(-10.5)
 
 
 def test_processor_time_is_that_of_the_kept_blocks(results):

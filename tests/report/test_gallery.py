@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import json
 from dataclasses import replace
-from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -73,15 +72,17 @@ def test_the_cards_of_an_organization_are_one_frame(filled):
 
 
 def test_cards_that_cannot_be_read_are_listed(filled):
-    """A repository without a card, with a broken one, or with a damaged run is listed with the reason."""
-    unread = benchcard.read_gallery(ORGANIZATION, endpoint=filled.endpoint, token=filled.token).unread
-    assert sorted(unread) == ["org/broken, section one", "org/damaged, section one", "org/empty", "org/other"]
-    assert "has no README.md" in unread["org/empty"]
-    assert "there is no card of benchcard" in unread["org/other"]
+    """A repository with a broken card, or with a damaged run is listed with the reason, which has its name once; those
+    without a card are apart.
+    """
+    gallery = benchcard.read_gallery(ORGANIZATION, endpoint=filled.endpoint, token=filled.token)
+    unread = gallery.unread
+    assert sorted(unread) == ["org/broken, section one", "org/damaged, section one"]
+    assert sorted(gallery.without_card) == ["org/empty", "org/other"]
+    assert "org/broken" not in unread["org/broken, section one"]
     assert "run.json cannot be read" in unread["org/damaged, section one"]
     page = benchcard.read_gallery(ORGANIZATION, endpoint=filled.endpoint, token=filled.token).to_html()
-    assert "4 cards could not be read" in page
-    assert "org/empty has no README.md" in page
+    assert "2 cards could not be read" in page
 
 
 def test_a_repository_that_fails_ends_nothing(filled):
@@ -89,7 +90,7 @@ def test_a_repository_that_fails_ends_nothing(filled):
     filled.fail("info", status=403, times=1)
     gallery = benchcard.read_gallery(ORGANIZATION, endpoint=filled.endpoint, token=filled.token)
     assert "403" in gallery.unread["org/broken"]
-    assert len(gallery.unread) == 4
+    assert len(gallery.unread) == 2
     assert gallery.frame["repo"].nunique() == 3
 
 
@@ -141,7 +142,7 @@ def test_the_cards_of_folders_are_one_frame(folder, monkeypatch):
     gallery = benchcard.read_gallery(".", "a", folder / "b" / "c" / "README.md")
     pairs = gallery.frame[["repo", "section"]].drop_duplicates().to_numpy().tolist()
     assert pairs == [["a", "one"], ["a", "two"], ["b/c", "three"]]
-    assert list(gallery.unread) == ["d/README.md"]
+    assert (gallery.unread, gallery.without_card) == ({}, ("d/README.md",))
 
 
 def test_the_frame_has_the_fidelity_of_cards(tmp_path):
@@ -193,7 +194,7 @@ def test_the_command_writes_a_page_or_csv(folder, tmp_path):
     done = CliRunner().invoke(main, ["gallery", str(folder), "-o", str(output)])
     assert (done.exit_code, done.stdout) == (0, f"gallery: {output}\n")
     assert output.read_text(encoding="utf-8").startswith("<!DOCTYPE html>")
-    assert f"not read: {Path(folder) / 'd' / 'README.md'}: " in done.stderr
+    assert done.stderr == f"no card of benchcard: 1 other README, as {folder / 'd' / 'README.md'}\n"
     done = CliRunner().invoke(main, ["gallery", str(folder), "--csv"])
     frame = pd.read_csv(io.StringIO(done.stdout))
     assert (len(frame), frame["quality"].max()) == (15, 0.977)

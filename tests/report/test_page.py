@@ -155,7 +155,7 @@ def test_the_markdown_of_a_hostile_card_is_no_html(seed):
 def test_small_figures_have_an_exponent():
     """A divergence of 1e-9 is not shown as zero; the figures of other columns have as many decimals."""
     names = {column.title: column.cells for column in ROWS.columns}
-    assert names["kl_mean"] == ["0", "1.20e-9", "1.70e-5", "0.300"]
+    assert names["kl_mean (nats)"] == ["0", "1.20e-9", "1.70e-5", "0.300"]
     assert names["ratio"] == ["1.00", "2.00 [1.80, 2.20]", "1.50 [1.40, 1.60]", "0.50"]
     assert names["accuracy"][-1] == ""
 
@@ -222,7 +222,7 @@ def test_rows_are_sorted_by_a_click(browser):
         button.click();
         const sort = button.parentNode.getAttribute('aria-sort');
         const down = {_TITLES};
-        buttons.find(each => each.textContent === 'kl_mean').click();
+        buttons.find(each => each.textContent === 'kl_mean (nats)').click();
         return [up, down, sort, {_TITLES}, document.querySelectorAll('[aria-sort]').length];""",
     )
     assert result[0] == ["static", "dynamic", "float32", "failed one"]
@@ -255,14 +255,14 @@ def test_axes_are_chosen(browser):
     result = browser(
         rendered(),
         f"""{_SELECT}
-        select('vertical axis', 'kl_mean');
+        select('vertical axis', 'kl_mean (nats)');
         const at = (row) => document.querySelector(`.point[data-row="${{row}}"]`).getBoundingClientRect().y;
         return [points(), [0, 1, 2, 3].map(at), document.querySelector('#plot svg').textContent,
           document.querySelector('.front').getAttribute('d').split('L').length];""",
     )
     assert result[0] == "0,1,2,3"
     assert result[1] == sorted(result[1], reverse=True)
-    assert "kl_mean  ↓ better" in result[2]
+    assert "kl_mean (nats)  ↓ better" in result[2]
     assert result[3] == 2
 
 

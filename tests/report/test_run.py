@@ -62,7 +62,9 @@ def test_the_ratio_is_that_of_the_card(results, text):
     for row, batch, figure in zip(results.time["row"], results.time["batch_size"], ratios):
         gain = next(gain for gain in gains[row] if gain.shape.batch_size == batch)
         assert figure[0] == pytest.approx(gain.ratio.value)
-        assert figure[1:] == pytest.approx([gain.ratio.low, gain.ratio.high] if gain.ratio.low else [])
+        low, high = gain.ratio.low, gain.ratio.high
+        # An interval over more than two powers of ten says nothing, and is not shown.
+        assert figure[1:] == pytest.approx([low, high] if low and high <= 100 * low else [])
 
 
 def test_a_ratio_that_may_be_chance_is_marked(results, text):
@@ -91,11 +93,11 @@ def test_marks_are_those_of_the_card(results, text):
 
 def test_fidelity_is_a_figure_of_the_table(results, text):
     """The divergence from the baseline has its interval, three significant digits, and less of it is better."""
-    figures = axis(text, "kl_mean")
+    figures = axis(text, "kl_mean (nats)")
     expected = results.quality.set_index("row").loc[results.time["row"], "kl_mean"]
     assert [each and each[0] for each in figures] == pytest.approx([None if v != v else v for v in expected])
     axes = {each["title"]: each["better"] for each in data_of(text)["axes"]}
-    assert [axes[name] for name in ("kl_mean", "agreement", "recovery")] == [-1, 1, 1]
+    assert [axes[name] for name in ("kl_mean (nats)", "agreement", "recovery (%)")] == [-1, 1, 1]
 
 
 def test_a_cost_is_an_axis_where_a_price_is_given(results):
@@ -126,6 +128,23 @@ def test_the_page_has_no_folder_of_this_machine(results, text):
     """Absolute paths are shortened, as on a card."""
     assert str(results.path.parent) not in text
     assert str(Path.home()) + "/" not in text
+
+
+def test_the_first_plot_is_no_flat_line(results):
+    """Where all rows have the same metric, the leading figure of fidelity is the vertical axis."""
+    facts = make_facts(results)
+    assert len({row.metrics["accuracy"].value for row in facts.rows}) > 1
+    assert run._quality_axis(facts) == "accuracy"
+    equal = tuple(replace(row, metrics=facts.rows[0].metrics) for row in facts.rows)
+    assert run._quality_axis(replace(facts, rows=equal)) == "kl_mean (nats)"
+    assert run._quality_axis(replace(facts, rows=equal, comparisons=())) == "accuracy"
+
+
+def test_the_report_goes_by_the_limit_of_fidelity(results, tmp_path):
+    """The command takes the option of the card, and its text has the limit."""
+    arguments = ["report", str(results.path), "--output", str(tmp_path / "r.html"), "--fidelity", "kl_mean=1e-15"]
+    assert CliRunner().invoke(main, arguments).exit_code == 0
+    assert "1e-15" in (tmp_path / "r.html").read_text(encoding="utf-8")
 
 
 def test_a_report_is_written(results, text, tmp_path):

@@ -8,7 +8,7 @@ recommended rows are bold. What is behind the choice is folded: parameters, tabl
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict
 from datetime import date
 
@@ -18,6 +18,7 @@ from benchcard.card.layouts.figures import format_shape
 from benchcard.card.layouts.full_tables import RATIO, SIZE
 from benchcard.card.markdown.inline import code_span, escape, escape_prose, write_value
 from benchcard.utils.text import pluralize
+from benchcard.utils.values import Shape
 
 COMPARED_TITLE = "### What was compared"
 DATA_TITLE = "Testing data:"
@@ -198,12 +199,12 @@ def _legend(facts: Facts) -> str:
     ratios = [row.time(shape, RATIO) for row in facts.rows for shape in facts.shapes]
     if sum(ratio is not None and ratio.low != ratio.high for ratio in ratios) > 1:
         sentences.append(
-            "Those of ratios hold for all ratios at once (Bonferroni: each is at a level of 1 - 0.05 / their number)."
+            "Intervals of ratios hold together (Bonferroni: each is at a level of 1 - 0.05 / their number)."
         )
     if facts.shapes and full_tables.leads_with_cpu(facts, facts.shapes[0]):
         sentences += [
-            "**The machine was disturbed: ratios of latencies may be wrong, and that of processor time comes first.**",
-            CPU_EXPLANATION,
+            "**The machine was disturbed. Latency ratios may be wrong, so that of processor time is shown first.**",
+            *_floors(facts, facts.shapes[0]),
         ]
     if facts.pareto:
         of = " of the same examples" if len({row.examples for row in facts.rows}) > 1 else ""
@@ -211,12 +212,20 @@ def _legend(facts: Facts) -> str:
     others = [row for index, row in enumerate(facts.rows) if index not in baselines]
     if any(full_tables.is_undetectable(row, shape) for row in others for shape in facts.shapes):
         sentences.append(
-            f"*{figures.NOT_DETECTABLE}*: the interval contains 1, so the difference may be chance; or the machine was "
-            "disturbed."
+            f"*{figures.NOT_DETECTABLE}*: the interval contains 1 or is not known, so the difference may be chance; or "
+            "the machine was disturbed."
         )
     if any(facts.rows[index].saturation_risk for index in full_tables.summary_rows(facts)):
         sentences.append(f"{figures.AT_RISK}: products of 8-bit weights can saturate on this processor, see below.")
     return " ".join(sentences)
+
+
+def _floors(facts: Facts, shape: Shape) -> Iterator[str]:
+    """Yield a sentence for each baseline on how far it differs from itself, by latency and by processor time."""
+    for noise, (ratio, cpu_ratio) in zip(facts.noise, full_tables.noise_ratios(facts)):
+        if noise.shape == shape:
+            name = "the baseline" if noise.baseline is None else f"row {noise.baseline}"
+            yield f"Timed twice, {name} against itself is {ratio} by latency and {cpu_ratio} by processor time."
 
 
 def _overview(facts: Facts) -> str:

@@ -21,6 +21,7 @@ IN_8_BITS = "nodes_in_8_bits"
 NODES = ("nodes_quantized", IN_8_BITS)
 SAMPLES = "samples"
 COUNTS = (CHANGED, *NODES, SAMPLES)
+SIZE_SAVED, MEMORY_SAVED, BITS = "size_saved", "memory_saved", "bits_per_weight"
 P_VALUE = "_p_value"
 RATIO = "ratio"
 CPU_RATIO = "cpu_ratio"
@@ -34,14 +35,15 @@ TIME_COLUMNS = {
     THROUGHPUT: "throughput (samples/s)",
     RATIO: "times as fast as the baseline",
     "memory_mb": "memory (MB)",
+    MEMORY_SAVED: "memory saved (%)",
 }
 CPU_COLUMNS = {
-    CPU_RATIO: "times as fast by processor time",
+    CPU_RATIO: "processor time, baseline / row",
     "cpu_ms": "processor time (ms)",
     "core_seconds_per_1000": "core-seconds per 1,000 samples",
     "cost_per_million": "cost per million samples",
 }
-SIZE_COLUMN = "size (MB)"
+SIZE_COLUMNS = {SIZE: "size (MB)", SIZE_SAVED: "size saved (%)", BITS: "bits per weight"}
 NOISE_BASELINE = "baseline"
 NOISE_LENGTH = "input length"
 NOISE_CPU = "by processor time"
@@ -52,8 +54,14 @@ _FIGURE_ENDINGS = {
     "_detectable_difference": " detectable difference",
 }
 
-# The decimals of figures that compare rows with the baseline, by unit.
-_DECIMALS = {"count": 0, "%": 1, "bits": 2}
+# Figures that count predictions that changed.
+_CHANGES = ("lost", "gained", "swapped")
+# The decimals of figures of these names.
+_DECIMALS = {
+    **dict.fromkeys((*COUNTS, *_CHANGES), 0),
+    **dict.fromkeys((RATIO, CPU_RATIO, BITS), 2),
+    **dict.fromkeys((SIZE_SAVED, MEMORY_SAVED), 1),
+}
 # The units of figures whose distance from 1 counts; cards do not show them.
 _OF_ONE = ("", "share", "coefficient")
 
@@ -130,8 +138,9 @@ def summary(facts: Facts) -> str:
         shape = facts.shapes[0]
         keys = (*([CPU_RATIO] if leads_with_cpu(facts, shape) else []), LATENCY_MEAN, RATIO)
         columns += [_time_column(facts, shape, key) for key in keys]
-    columns += [*_size_columns(facts), *_comparison_columns(facts)[:2], *metrics[1:]]
+    columns += [*_size_columns(facts)[:1], *_comparison_columns(facts)[:2], *metrics[1:]]
     rows = summary_rows(facts)
+    columns = [(column, cells) for column, cells in columns if any(cells[row] != figures.MISSING for row in rows)]
     lines = _lines(columns, rows)
     for index, line in zip(rows, lines):
         if index in facts.recommended:
@@ -144,7 +153,7 @@ def quality(facts: Facts) -> str:
     columns = [(Column("role"), _roles(facts)), *_metric_columns(facts)]
     headers = figure_headers(metric.name for metric in facts.metrics)
     names = dict.fromkeys(name for row in facts.rows for name, figure in row.figures.items() if figure is not None)
-    elsewhere = {comparison.name for comparison in facts.comparisons} | ({SIZE} if facts.shapes else set())
+    elsewhere = {comparison.name for comparison in facts.comparisons} | ({*SIZE_COLUMNS} if facts.shapes else set())
     for name in names:
         if name not in elsewhere:
             cells = figure_cells(facts, name)
@@ -190,9 +199,7 @@ def _has_time(facts: Facts, shape: Shape, key: str) -> bool:
 
 def noise(facts: Facts) -> str:
     """Return the table of the noise certificates."""
-    ratios, cpu_ratios = ([getattr(each, name) for each in facts.noise] for name in (RATIO, CPU_RATIO))
-    has_cpu = any(cpu_ratios)
-    decimals, cpu_decimals = map(figures.column_decimals, (ratios, cpu_ratios))
+    has_cpu = any(certificate.cpu_ratio for certificate in facts.noise)
     has_length = any(certificate.shape.input_length is not None for certificate in facts.noise)
     headers = ["batch size", *([NOISE_LENGTH] if has_length else []), "models", "rounds", "the baseline against itself"]
     headers += [NOISE_CPU] if has_cpu else []
@@ -202,16 +209,26 @@ def noise(facts: Facts) -> str:
             *([_number(certificate.shape.input_length)] if has_length else []),
             str(certificate.models),
             str(certificate.rounds),
-            figures.format_figure(certificate.ratio, decimals),
-            *([_figure(certificate.cpu_ratio, cpu_decimals)] if has_cpu else []),
+            ratio,
+            *([cpu_ratio] if has_cpu else []),
             "; ".join(escape_prose(disturbance.text) for disturbance in certificate.disturbances) or "none",
         ]
-        for certificate in facts.noise
+        for certificate, (ratio, cpu_ratio) in zip(facts.noise, noise_ratios(facts))
     ]
     if any(certificate.baseline is not None for certificate in facts.noise):
         headers.insert(0, NOISE_BASELINE)
         rows = [[_number(certificate.baseline), *row] for certificate, row in zip(facts.noise, rows)]
     return render_table([*(Column(name, "right") for name in headers), Column("disturbances")], rows)
+
+
+def noise_ratios(facts: Facts) -> list[tuple[str, str]]:
+    """Return for each noise certificate the baseline against itself, by latency and by processor time."""
+    ratios, cpu_ratios = ([getattr(each, name) for each in facts.noise] for name in (RATIO, CPU_RATIO))
+    decimals, cpu_decimals = map(figures.column_decimals, (ratios, cpu_ratios))
+    return [
+        (figures.format_figure(ratio, decimals), _figure(cpu_ratio, cpu_decimals))
+        for ratio, cpu_ratio in zip(ratios, cpu_ratios)
+    ]
 
 
 def same_models(facts: Facts) -> str:
@@ -239,7 +256,7 @@ def failures(facts: Facts) -> str:
 def figure_headers(metrics: Iterable[str]) -> dict[str, str]:
     """Return the headers of figures: `accuracy against the baseline` for `accuracy_difference`."""
     of_metrics = {metric + ending: metric + suffix for metric in metrics for ending, suffix in _FIGURE_ENDINGS.items()}
-    return {SIZE: SIZE_COLUMN, **{name: name for name in COUNTS}, **of_metrics}
+    return {**SIZE_COLUMNS, **{name: name for name in COUNTS}, **of_metrics}
 
 
 def metric_cells(facts: Facts, name: str) -> list[str]:
@@ -259,18 +276,18 @@ def time_cells(facts: Facts, shape: Shape, key: str) -> list[str]:
 
 def decimals_rule(name: str) -> DecimalsRule:
     """Return the rule for the decimals of a figure other than a metric."""
-    if name in COUNTS:
-        return lambda values: 0
-    if name in (RATIO, CPU_RATIO):
-        return lambda values: 2
+    if name in _DECIMALS:
+        return lambda values: _DECIMALS[name]
     if name.endswith(P_VALUE):
         return lambda values: 4
     return figures.quality_decimals if name.endswith("_difference") else figures.three_digits
 
 
-def format_comparison(figure: Interval, unit: str) -> str:
+def format_comparison(figure: Interval, name: str, unit: str) -> str:
     """Return a figure that compares a row with its baseline; without a rule, each has three significant digits."""
-    return figures.near_one(figure) if unit in _OF_ONE else figures.format_figure(figure, _DECIMALS.get(unit))
+    if unit in _OF_ONE and name not in _DECIMALS:
+        return figures.near_one(figure)
+    return figures.format_figure(figure, 1 if unit == "%" else _DECIMALS.get(name))
 
 
 def is_undetectable(row: Row, shape: Shape) -> bool:
@@ -308,7 +325,7 @@ def _comparison_columns(facts: Facts) -> list[_Column]:
     columns = []
     for figure in facts.comparisons:
         column = [row.figures.get(figure.name) for row in facts.rows]
-        cells = _written(facts, column, partial(format_comparison, unit=figure.unit))
+        cells = _written(facts, column, partial(format_comparison, name=figure.name, unit=figure.unit))
         columns.append(_figure_column(_header_of(figure), cells))
     return columns
 
@@ -328,9 +345,11 @@ def _time_column(facts: Facts, shape: Shape, key: str) -> _Column:
 
 
 def _size_columns(facts: Facts) -> list[_Column]:
-    """Return the column of sizes, if there are any."""
-    has_sizes = any(row.figures.get(SIZE) for row in facts.rows)
-    return [(Column(SIZE_COLUMN, "right"), figure_cells(facts, SIZE))] if has_sizes else []
+    """Return the columns of sizes, what they save and bits per weight, as far as there are any; sizes first."""
+    known = {name for row in facts.rows for name in SIZE_COLUMNS if row.figures.get(name)}
+    return [
+        (Column(header, "right"), figure_cells(facts, name)) for name, header in SIZE_COLUMNS.items() if name in known
+    ]
 
 
 def _figure(figure: Interval | None, decimals: int) -> str:

@@ -14,7 +14,7 @@ import msgspec
 
 from benchcard.card.facts import DISTURBED, OTHERS, Data, Facts, Metric, Noise, Plain, Row
 from benchcard.card.layouts import figures, full, full_tables
-from benchcard.card.layouts.full_tables import AGAINST, CPU_COLUMNS, DETECTABLE, RATIO, ROLES, SIZE
+from benchcard.card.layouts.full_tables import AGAINST, CPU_COLUMNS, DETECTABLE, RATIO, ROLES, SIZE_COLUMNS
 from benchcard.card.markdown.inline import parse_code_span, unescape
 from benchcard.card.markdown.tables import Table
 from benchcard.card.reading import labels
@@ -25,7 +25,7 @@ _UNFINISHED = re.compile(rf"{re.escape(full.UNFINISHED)}(\d+) of ")
 _DEFINITION = re.compile(rf"(?:(.*?)(?:; |\Z))??({re.escape(full.HIGHER)}|{re.escape(full.LOWER)})?")
 _UNIT = re.compile(r"(.*) \(([^()]*)\)")
 _TIME_KEYS = {header: key for key, header in (full_tables.TIME_COLUMNS | CPU_COLUMNS).items()}
-_TIME_KEYS[full_tables.SIZE_COLUMN] = SIZE
+_TIME_KEYS |= {header: name for name, header in SIZE_COLUMNS.items()}
 # The title of the notes in cards of benchcard 0.1 and before.
 _OLD_NOTES_TITLE = "Of this run:"
 # The name of a figure in cards of benchcard 0.1 and before, and the present one.
@@ -196,13 +196,13 @@ def _with_times(rows: list[Row], roles: list[list[str]], shape: Shape, table: Ta
         row_cells = zip(table.headers[2:], by_number[str(index)][2:])
         cells = {_TIME_KEYS[header]: cell for header, cell in row_cells if header in _TIME_KEYS}
         times = _figures(index, cells.items())
-        size = {SIZE: times.pop(SIZE)} if SIZE in times else {}
+        sizes = {name: times.pop(name) for name in SIZE_COLUMNS if name in times}
         if RATIO in times:
             # The baseline has no mark, although it does not differ from itself.
             is_baseline = ROLES["baseline"] in roles[index]
             times[DETECTABLE] = Interval(float(not is_baseline and figures.NOT_DETECTABLE not in cells[RATIO]))
         all_times = {**row.times, shape: {**row.times.get(shape, {}), **times}}
-        timed.append(replace(row, times=all_times, figures={**row.figures, **size}))
+        timed.append(replace(row, times=all_times, figures={**row.figures, **sizes}))
     return timed
 
 

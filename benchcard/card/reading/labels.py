@@ -9,7 +9,7 @@ from benchcard.card.facts import Facts, Plain
 from benchcard.card.layouts import classic
 from benchcard.card.markdown.inline import parse_code_span, parse_code_spans, parse_value, unescape
 from benchcard.card.markdown.tables import Table, find_tables
-from benchcard.errors import CardError
+from benchcard.errors import CardError, NoCardError
 from benchcard.utils.text import quote_names
 from benchcard.utils.values import Shape
 
@@ -33,7 +33,7 @@ def read_labels(lines: list[str]) -> Facts:
     names = [match.group(1).lower() for match in matches]
     if missing := [name for name in _LABELS if name not in names]:
         if classic.QUALITY_TITLE not in lines:
-            raise CardError(
+            raise NoCardError(
                 "there is no card of benchcard. Expected a README with one that `benchcard card` or `benchcard push` "
                 "wrote, or a card of the same form from 2022"
             )

@@ -240,7 +240,7 @@ COMPARISONS = (
     Metric("kl_mean", "nats", False, "the mean divergence"),
     Metric("agreement", "", True),
     Metric("kl_max", "nats", False),
-    Metric("lost", "count", False),
+    Metric("lost", "", False),
     Metric("recovery", "%", True),
 )
 
@@ -270,13 +270,58 @@ def test_fidelity_has_a_table_of_its_own():
         "kl_mean (nats)",
         "agreement",
     ]
-    assert details[0][2:] == ["kl_mean (nats)", "agreement", "kl_max (nats)", "lost (count)", "recovery (%)"]
+    assert details[0][2:] == ["kl_mean (nats)", "agreement", "kl_max (nats)", "lost", "recovery (%)"]
     assert details[2][2].replace("\xa0", " ") == "1.23e-9 [1.11e-9, 1.54e-9]"
     assert details[4][2:4] == ["0.0123 [0.0111,\xa00.0154]", "0.99670 [0.98000,\xa01.00000]"]
     assert details[4][4:] == ["0.492", "3", "99.7 [98.1,\xa0100.4]"]
     assert details[1][2:] == ["n/a"] * 5
     assert "* **kl_mean**: the mean divergence; lower is better" in text
     assert full.COMPARISON_TITLE not in full.body(sample())
+
+
+def saved() -> Facts:
+    """Return a small card with what each row saves; no row of the summary but the baseline has recovery."""
+    rows = [
+        replace(
+            row,
+            figures={**row.figures, "size_saved": figure(12.345 * index), "bits_per_weight": figure(32 / (index + 1))},
+            times={shape: {**times, "memory_saved": figure(-10.5008)} for shape, times in row.times.items()},
+        )
+        for index, row in enumerate(sample().rows[:4])
+    ]
+    return sample(rows=(*rows, *sample().rows[4:]))
+
+
+def test_what_a_row_saves_is_beside_sizes_and_memory():
+    """Sizes, memory and bits per weight are in the tables of time, and without any in that of metrics; read back."""
+    facts = saved()
+    text = full.body(facts)
+    headers = ["size (MB)", "size saved (%)", "bits per weight"]
+    times = [table for table in tables_in(text) if "memory saved (%)" in table[0]]
+    assert [table[0][-3:] for table in times] == [headers, headers]
+    assert times[0][2][-4:] == ["-10.5", "1.190", "12.3", "16.00"]
+    assert "size saved (%)" not in tables_in(text)[0][0]
+    back = read_card(text)
+    assert full.body(back) == text
+    assert back.rows[1].figures["size_saved"] == Interval(12.3)
+    assert back.rows[1].times[SHAPE]["memory_saved"] == Interval(-10.5)
+    untimed = replace(facts, shapes=(), rows=tuple(replace(row, times={}) for row in facts.rows))
+    assert set(headers) < set(tables_in(full.body(untimed))[1][0])
+    assert full.body(read_card(full.body(untimed))) == full.body(untimed)
+
+
+def test_the_summary_has_no_column_without_figures():
+    """A figure that only rows outside of the summary have is no column of it."""
+    facts = compared()
+    assert "agreement" in tables_in(full.body(facts))[0][0]
+    rows = tuple(
+        replace(row, figures={name: value for name, value in row.figures.items() if index == 3 or name != "agreement"})
+        for index, row in enumerate(facts.rows)
+    )
+    text = full.body(replace(facts, rows=rows))
+    assert 3 not in full_tables.summary_rows(facts)
+    assert "agreement" not in tables_in(text)[0][0]
+    assert full.body(read_card(text)) == text
 
 
 def test_fidelity_is_read_back():
@@ -379,7 +424,7 @@ def test_the_card_shows_the_choice_and_folds_what_is_behind_it():
 
 def test_the_card_says_once_how_the_intervals_of_ratios_are_made():
     """The legend says that they hold for all ratios at once; with one ratio there is nothing to say."""
-    assert full.body(sample()).count("Those of ratios hold for all ratios at once (Bonferroni") == 1
+    assert full.body(sample()).count("Intervals of ratios hold together (Bonferroni") == 1
     one = sample(rows=sample().rows[:1], pareto=(0,), chosen=0, shapes=(SHAPE,))
     assert "Bonferroni" not in full.body(one)
 
@@ -576,7 +621,7 @@ def with_processor_time(*disturbances: Disturbance) -> Facts:
 
 
 DISTURBED = Disturbance("disturbed", "the machine was disturbed: no ratio counts as detectable")
-CPU_HEADER = "times as fast by processor time"
+CPU_HEADER = "processor time, baseline / row"
 
 
 def test_processor_time_is_folded_on_a_quiet_machine():
@@ -608,7 +653,11 @@ def test_processor_time_comes_first_where_the_machine_was_disturbed():
     first = full.body(replace(facts, shapes=(BATCH, SHAPE)))
     header = tables_in(first)[0][0]
     assert header.index(CPU_HEADER) < header.index("latency (ms)") < header.index("times as fast as the baseline")
-    assert first.index("comes first.**") < first.index(full.CPU_EXPLANATION) < first.index("### What was compared")
+    legend = first.partition("### What was compared")[0]
+    assert "Latency ratios may be wrong, so that of processor time is shown first.**" in legend
+    assert "the baseline against itself is 0.980 [0.900, 1.100] by latency and 2.00 [0.90, 2.10] by processor" in legend
+    assert "against itself is 1.004" not in legend
+    assert first.count(full.CPU_EXPLANATION) == 1
     assert CPU_HEADER not in full.body(replace(sample(), noise=facts.noise))
 
 

@@ -6,12 +6,12 @@ The job of the backend is started in it too. Nothing in it can reach another mac
 from __future__ import annotations
 
 import os
-import signal
+import shutil
 import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
@@ -48,9 +48,11 @@ class Network:
 
     def start_node(self, *arguments: str) -> subprocess.Popen[bytes]:
         """Start a node, the first one with the cluster, and return its process when it is ready."""
-        where = ["--address", self.address] if self.nodes else ["--head", "--port", str(PORT)]
+        where = (
+            ["--address", self.address] if self.nodes else ["--head", "--port", str(PORT), "--include-dashboard=false"]
+        )
         command = [*self.inside, sys.executable, "-m", "ray.scripts.scripts", "start", *where]
-        options = ["--block", "--num-cpus=1", "--disable-usage-stats", "--include-dashboard=false"]
+        options = ["--block", "--num-cpus=1", "--disable-usage-stats"]
         options += ["--node-ip-address=127.0.0.1", "--object-store-memory=100000000", *arguments]
         node = subprocess.Popen(
             [*command, *options], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True
@@ -67,11 +69,10 @@ class Network:
 
 def kill(process: subprocess.Popen[bytes]) -> None:
     """Kill a process and all that it has started."""
-    for each in [*psutil.Process(process.pid).children(recursive=True), psutil.Process(process.pid)]:
-        try:
-            each.kill()
-        except psutil.NoSuchProcess:
-            continue
+    if process.poll() is None:
+        for each in [*psutil.Process(process.pid).children(recursive=True), process]:
+            with suppress(psutil.NoSuchProcess):
+                each.kill()
     process.communicate()
 
 
@@ -79,6 +80,8 @@ def kill(process: subprocess.Popen[bytes]) -> None:
 def network(monkeypatch: pytest.MonkeyPatch) -> Iterator[Network]:
     """Yield a namespace in which the jobs of the backend are started; skip the test where Ray or namespaces lack."""
     pytest.importorskip("ray", reason="the extra `ray` is not installed")
+    if shutil.which("unshare") is None or shutil.which("ip") is None:
+        pytest.skip("a network namespace cannot be made here: there is no `unshare` or no `ip`")
     options = ["-n"] if os.geteuid() == 0 else ["-n", "-r"]
     with ExitStack() as stack:
         folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="r", dir="/tmp", ignore_cleanup_errors=True))
@@ -92,6 +95,7 @@ def network(monkeypatch: pytest.MonkeyPatch) -> Iterator[Network]:
         monkeypatch.setenv("RAY_TMPDIR", folder)
         monkeypatch.setattr(tempfile, "tempdir", folder)
         (found.folder / "token").write_text("0" * 64)
+        monkeypatch.setenv("RAY_AUTH_MODE", "token")
         monkeypatch.setenv("RAY_AUTH_TOKEN_PATH", f"{folder}/token")
 
         def inside(command: list[str], **options: Any) -> Any:
@@ -101,6 +105,4 @@ def network(monkeypatch: pytest.MonkeyPatch) -> Iterator[Network]:
         monkeypatch.setattr(backend, "subprocess", SimpleNamespace(run=inside, PIPE=subprocess.PIPE))
         yield found
         for node in found.nodes:
-            if node.poll() is None:
-                node.send_signal(signal.SIGTERM)
-                kill(node)
+            kill(node)

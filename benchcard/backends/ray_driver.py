@@ -20,10 +20,10 @@ from typing import Any
 import msgspec
 
 from benchcard.backends import node
-from benchcard.backends.job import REPORT, Job, Report, read_job
+from benchcard.backends.job import Job, Report, read_job
 from benchcard.backends.worker import plan_of, report_of
 from benchcard.errors import BackendError, BenchcardError
-from benchcard.run.directory import JOB, MEMORY_FOLDER, RunDirectory, RunInfo
+from benchcard.run.directory import JOB, MEMORY_FOLDER, REPORT, RunDirectory, RunInfo
 from benchcard.run.environment import expect_same_environment
 from benchcard.run.parts import independent_parts, is_complete
 from benchcard.sources.resolve import resolve_sources
@@ -50,6 +50,7 @@ def main(parcel: Path, run: Path) -> int:
     signal.signal(signal.SIGALRM, _end_late)
     signal.alarm(max(1, round(job.limit_s)))
     report = Report(job=job.name)
+    (run / REPORT).unlink(missing_ok=True)
     try:
         with RunDirectory(run).locked():
             _run(parcel.resolve(), run, job)

@@ -25,11 +25,11 @@ from types import FrameType
 
 import msgspec
 
-from benchcard.backends.job import REPORT, Report
+from benchcard.backends.job import Report
 from benchcard.backends.node import files_to_send
 from benchcard.backends.parcel import DESCRIPTION, Description
 from benchcard.errors import BenchcardError, SpecError
-from benchcard.run.directory import MEMORY_FOLDER
+from benchcard.run.directory import MEMORY_FOLDER, REPORT
 from benchcard.run.runner import run_plan
 from benchcard.spec.plan import Plan, make_plan
 from benchcard.spec.spec import read_spec

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import socket
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -36,6 +37,7 @@ SLOT = "benchslot"
 # How often a part begins again when its node has died.
 _RETRIES = 3
 _LOOK_S = 1.0
+_CONNECT_S = 10.0
 _END_S = 20.0
 
 
@@ -72,19 +74,23 @@ def _run(parcel: Path, run: Path, job: Job) -> None:
     plan, _ = plan_of(parcel)
     parts = independent_parts(plan, resolve_sources(plan.spec, None, run / MEMORY_FOLDER))
     _log(f"{pluralize(len(plan), 'row')} in {pluralize(len(parts), 'part')} that may run at the same time\n")
-    address = job.arguments.get("address")
+    address = str(job.arguments.get("address") or "")
     where: dict[str, Any] = {"address": address} if address else {"resources": {SLOT: 1}, "include_dashboard": False}
+    host, _, port = address.rpartition(":")
     try:
+        if port.isdigit():
+            # Ray takes minutes to find that nobody listens.
+            socket.create_connection((host, int(port)), _CONNECT_S).close()
         ray.init(**where, log_to_driver=False)
-    except (ray.exceptions.RayError, ConnectionError, RuntimeError, ValueError) as error:
+    except (ray.exceptions.RayError, OSError, RuntimeError, ValueError) as error:
         raise BackendError(f"there is no Ray cluster at {address or 'this machine'}: {error}") from error
     try:
         ray.cloudpickle.register_pickle_by_value(node)
         cluster = _Cluster(parcel, run, job)
         cluster.do(parts)
         if len(parts) > 1 and not is_complete(RunDirectory(run), plan):
-            # Models that turned out to be equal are timed together, whatever their rows.
-            _log("rows of several parts have the same model: one node does what is left\n")
+            # A step that parts share came from one of them, and those after it may depend on what exactly it gave.
+            _log("one node does what the parts have left\n")
             cluster.do([tuple(range(len(plan)))])
     finally:
         ray.shutdown()

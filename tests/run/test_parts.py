@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import shutil
+
 import pytest
 
-from benchcard.run.parts import independent_parts
+from benchcard.run.directory import RunDirectory
+from benchcard.run.parts import independent_parts, is_complete
 from benchcard.run.planned import planned_steps
 from benchcard.run.traits import traits_of
 from benchcard.sources.resolve import unresolved_sources
@@ -51,3 +54,16 @@ def test_a_part_has_the_steps_that_its_rows_have_in_the_whole(beans):
         assert keys(part) == [whole[row] for row in rows]
         assert [row.row for row in part] == list(range(18))
         assert [rows[row.baseline] for row in part] == [plan[row].baseline for row in rows]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("missing", ["steps/compare-*", "times/*/part-*/outcome.json"])
+def test_a_run_is_complete_with_all_steps_and_times(results, tmp_path, missing):
+    """One step or one outcome of a timing less, and it is not."""
+    run = tmp_path / "run"
+    shutil.copytree(results.path, run)
+    plan = make_plan(results.spec)
+    assert is_complete(RunDirectory(run), plan)
+    found = next(run.glob(missing))
+    shutil.rmtree(found) if found.is_dir() else found.unlink()
+    assert not is_complete(RunDirectory(run), plan)

@@ -146,6 +146,7 @@ class _Cluster:
         import ray
 
         self._expect_nodes()
+        self._owners.clear()
         running: dict[Any, _Part] = {}
         try:
             for rows in parts:

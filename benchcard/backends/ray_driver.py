@@ -7,11 +7,13 @@ come home; a table of times that was not finished is timed anew, since it belong
 
 from __future__ import annotations
 
+import math
 import os
 import shutil
 import signal
 import socket
 import sys
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,6 +40,8 @@ SLOT = "benchslot"
 _RETRIES = 3
 _LOOK_S = 1.0
 _CONNECT_S = 10.0
+# How long to wait for a node where all have died.
+_AWAY_S = 120.0
 _END_S = 20.0
 
 
@@ -127,6 +131,8 @@ class _Cluster:
         self._labels: Mapping[str, str] = job.arguments.get("labels") or {}
         files = [file for file in parcel.rglob("*") if file.is_file()]
         self._parcel = [(f"parcel/{file.relative_to(parcel)}", ray.put(file.read_bytes())) for file in files]
+        # When a node was there that can run a part.
+        self._seen_s = -math.inf
         # The part whose node sent the first file of a folder: steps that two parts share come from one of them.
         self._owners: dict[Path, _Part] = {}
         self._task = ray.remote(
@@ -201,21 +207,30 @@ class _Cluster:
         return self._begin(part)
 
     def _expect_nodes(self) -> None:
-        """Raise `BackendError` unless a node is there that can run a part: Ray would wait for one for ever."""
+        """Raise `BackendError` if no node can run a part, or none has come back for some time: Ray waits for ever."""
+        problem, now = self._missing(), time.monotonic()
+        if problem is None:
+            self._seen_s = now
+        elif now - self._seen_s > _AWAY_S:
+            raise BackendError(problem)
+
+    def _missing(self) -> str | None:
+        """Return what no node has that a part needs, or None."""
         import ray
 
         alive = [each for each in ray.nodes() if each["Alive"]]
         with_slot = [each for each in alive if each["Resources"].get(SLOT, 0) >= 1]
         if not with_slot:
             advice = f"""start them with `ray start --resources='{{"{SLOT}": 1}}'`"""
-            raise BackendError(f"none of {pluralize(len(alive), 'node')} has the resource `{SLOT}`: {advice}")
+            return f"none of {pluralize(len(alive), 'node')} has the resource `{SLOT}`: {advice}"
         for name, value in self._labels.items():
             found = sorted({str(each["Labels"].get(name, "none")) for each in with_slot})
             if value not in found:
-                raise BackendError(f"no node has the label {name}={value}: `{name}` is {', '.join(found)}")
+                return f"no node has the label {name}={value}: `{name}` is {', '.join(found)}"
         if not any(self._labels.items() <= each["Labels"].items() for each in with_slot):
             wanted = ", ".join(f"{name}={value}" for name, value in self._labels.items())
-            raise BackendError(f"no node has all the labels {wanted}")
+            return f"no node has all the labels {wanted}"
+        return None
 
     def _receive(self, part: _Part, name: str, content: bytes) -> None:
         if name == node.LOG:

@@ -12,6 +12,7 @@ from typing import Self
 
 import pandas as pd
 
+from benchcard import registry
 from benchcard.analysis import metric_info, reasons
 from benchcard.analysis.choice import Choice, Chooser
 from benchcard.analysis.compare import Comparison, compare_runs
@@ -105,6 +106,7 @@ class RunResults:
             *(note for step in steps for note in step.values.notes),
             *(metric_info.unknown_direction(name) for name, info in infos.items() if info == MetricInfo(None, None)),
             *timing_notes(self.records),
+            *_backend_notes(self.spec),
             *reasons.run_notes(self.records),
             *metric_info.too_few_resamples(self.records),
             *unused_settings(self.plan),
@@ -293,3 +295,10 @@ class RunResults:
         title = f"Results of {pluralize(len(self.plan), 'configuration')} in {self.path}{failed}"
         tables = [frame.to_string(index=False, na_rep="") for frame in (self.quality, self.time)]
         return "\n\n".join([title, *tables])
+
+
+def _backend_notes(spec: Spec) -> list[str]:
+    """Return the note of the backend, where it is installed and has one."""
+    name = spec.get("backend")
+    note = getattr(registry.backend(name), "note", "") if name in registry.backends() else ""
+    return [note] if note else []

@@ -45,6 +45,7 @@ class HuggingFaceJobs(RemoteBackend):
 
     name = "hf-jobs"
     shown = ("flavor", "image", "supported_instructions")
+    note = "the machine was a host of Hugging Face Jobs, which others may have used at the same time"
     arguments: ClassVar[Mapping[str, ValueType]] = MappingProxyType(
         {
             "flavor": Text(),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import psutil
@@ -23,9 +24,11 @@ class ProcessJobs:
         return {"process": str(pid), "started": str(psutil.Process(pid).create_time())}
 
     def state(self, job: Job) -> State:
-        """Return whether the process still runs."""
+        """Return whether the process has come to the end of the run, or still runs."""
+        if "ended" in job.details:
+            return State("finished")
         process = _process(job)
-        return State("running", f"process {process.pid}") if process else State("finished", "its process has ended")
+        return State("running", f"process {process.pid}") if process else State("stopped", "its process has ended")
 
     def collect(self, job: Job, run: Path) -> None:
         """Do nothing, since the run directory is here."""
@@ -44,13 +47,13 @@ class Local(ProcessJobs):
         pid = os.getpid()
         job = Job(backend="local", name=str(pid), details=self.details(pid))
         run_plan(plan, path, timeout_s=timeout_s, progress=progress, begun=lambda: write_job(path, job))
+        write_job(path, replace(job, details={**job.details, "ended": "yes"}))
 
     def logs(self, job: Job, run: Path) -> Iterator[str]:
         """Yield what the libraries have written in each step, in the order of the steps."""
         for log in sorted(run.glob("steps/*/log.txt"), key=lambda file: file.stat().st_mtime):
-            if text := log.read_text(encoding="utf-8", errors="replace").strip():
-                yield f"{log.parent.name}:"
-                yield from text.splitlines()
+            yield f"{log.parent.name}:"
+            yield from log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
 
 
 def _process(job: Job) -> psutil.Process | None:

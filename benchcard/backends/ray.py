@@ -17,13 +17,15 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import ClassVar
 
-from benchcard.backends.job import Job
+from benchcard.backends.job import Job, State
 from benchcard.backends.local import ProcessJobs
 from benchcard.backends.parcel import Parcel
 from benchcard.backends.remote import RemoteBackend
 from benchcard.errors import BackendError
 from benchcard.spec.schema import MappingOf, Text, ValueType
 
+ENDED = "ended"
+"""The file beside the parcel by which a job says that it has come to the end of the run."""
 # The process is in a session of its own, without a terminal; its number is the only output of the shell.
 _START = '"$@" >log.txt 2>&1 </dev/null & echo $!'
 
@@ -57,6 +59,12 @@ class RayCluster(ProcessJobs, RemoteBackend):
             check=True,
         )
         return replace(job, details={"folder": str(folder), **self.details(int(started.stdout))})
+
+    def state(self, job: Job) -> State:
+        """Return whether the process has come to the end of the run, or still runs."""
+        if "folder" in job.details and (Path(job.details["folder"]) / ENDED).exists():
+            return State("finished")
+        return super().state(job)
 
     def logs(self, job: Job, run: Path) -> Iterator[str]:
         """Yield the lines of the job and of its workers."""

@@ -24,6 +24,7 @@ import msgspec
 
 from benchcard.backends import node
 from benchcard.backends.job import Job, Report, read_job
+from benchcard.backends.ray import ENDED
 from benchcard.backends.worker import plan_of, report_of
 from benchcard.errors import BackendError, BenchcardError
 from benchcard.run.directory import JOB, MEMORY_FOLDER, REPORT, RunDirectory, RunInfo
@@ -67,6 +68,8 @@ def main(parcel: Path, run: Path) -> int:
         report = failed.report
     write_atomically(run / REPORT, as_plain(report))
     shutil.rmtree(parcel, ignore_errors=True)
+    if not report.error:
+        parcel.with_name(ENDED).touch()
     return 1 if report.error else 0
 
 

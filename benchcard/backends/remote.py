@@ -51,6 +51,7 @@ class RemoteBackend(ABC):
         arguments: The types of its own `backend_args`.
         required: Those without which no job is started.
         shown: Those that a card shows: what the figures depend on, and nothing of the account.
+        note: A sentence for the reader of its figures, or empty.
         poll_s: Seconds between two looks at a job.
     """
 
@@ -58,6 +59,7 @@ class RemoteBackend(ABC):
     arguments: ClassVar[Mapping[str, ValueType]] = {}
     required: ClassVar[Sequence[str]] = ()
     shown: ClassVar[Sequence[str]] = ()
+    note: ClassVar[str] = ""
     poll_s: ClassVar[float] = 15.0
 
     @abstractmethod

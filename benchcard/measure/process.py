@@ -340,7 +340,8 @@ class Launcher(_Conversation):
                 self._send(command, descriptors)
                 return self._answer(self.timeout_s)[0]
             except KeyboardInterrupt:
-                self.kill()  # because the next command would get the answer to this one
+                self.kill()
+                self._channel.close()  # since the next command would get the answer to this one
                 raise
 
     def _send(self, command: Command, descriptors: Sequence[int] = ()) -> None:

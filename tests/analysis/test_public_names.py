@@ -87,7 +87,7 @@ def test_every_way_to_give_a_folder_is_known(ran):
 def test_the_testing_data_are_those_of_the_row_to_ship(ran, monkeypatch, row):
     """Of several data sets, the card has the name and samples of the recommended row, and none in its title."""
 
-    def best(results, max_drop=None, *, baseline):
+    def best(results, max_drop=None, *, baseline, fidelity=None):
         return Choice(row if baseline == row else None, baseline, {}, "it is the best")
 
     monkeypatch.setattr(Results, "best", best)

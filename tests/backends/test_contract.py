@@ -149,7 +149,9 @@ def test_a_job_gives_the_figures_of_a_local_run(ground, place, tmp_path, capsys)
     assert results.time["threads"].tolist() == [1, 1]
     card = results.card("classic").text
     assert f"**Backend:** `{place.backend}`" in card
-    assert "setup" not in card
+    shown = {name: place.arguments[name] for name in ("instance_type", "flavor") if name in place.arguments}
+    assert f"**Backend args:** `{shown}`" in card
+    assert any("Hugging Face Jobs" in note for note in results.notes) == (place.backend == "hf-jobs")
     assert str(ground.resolve()) in (tmp_path / "run/run.json").read_text()
     benchmark.run(tmp_path / "run")
     assert place.started() == 1

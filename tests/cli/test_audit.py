@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+import tiny_text
 from click.testing import CliRunner
 from onnx import numpy_helper
 from onnxruntime.quantization import QuantType, quantize_dynamic
@@ -18,7 +19,7 @@ from onnxruntime.quantization.matmul_nbits_quantizer import MatMulNBitsQuantizer
 from onnxruntime.transformers.float16 import convert_float_to_float16
 from tiny_graphs import saved, written
 
-from benchcard import Results
+from benchcard import Benchmark, Results
 from benchcard.analysis.verdict import Evidence, Verdict, chance_agreement, judge
 from benchcard.cli.commands import main
 from benchcard.evaluation.rows import Rows, read_predictions
@@ -176,3 +177,21 @@ def test_a_processor_whose_products_saturate_is_named(audit, monkeypatch):
         why = other.files().set_index("file")["why"]
         assert ("saturate" in why["onnx/model_int8.onnx"]) == saturates
         assert "saturate" not in why["onnx/model_fp16.onnx"]
+
+
+@pytest.mark.slow
+def test_pytorch_is_the_reference_where_there_is_no_float_graph(tmp_path):
+    """The model itself is a row of its own, and a file of float16 is faithful to it."""
+    from benchcard.export.export import export_model
+
+    model = tiny_text.write_model(tmp_path / "model", "ForSequenceClassification", ["no", "yes"])
+    tiny_text.write_tokenizer(model)
+    export_model(model, "text-classification", None, tmp_path)
+    half = convert_float_to_float16(onnx.load(tmp_path / "model.onnx"), keep_io_types=True)
+    onnx.save(half, str(model / "model_fp16.onnx"))
+    texts = ["a good film", "a bad film", "anna lives in paris", "bob works for acme"] * 6
+    data = tiny_text.write_data(tmp_path / "data", {"text": texts, "label": ["yes", "no"] * 12})
+    results = Benchmark.audit(model, data, duration=0).run(tmp_path / "run", progress=False)
+    files = results.files()
+    assert files["file"].tolist() == ["pytorch", "model_fp16.onnx"]
+    assert files["verdict"].tolist() == ["reference", "faithful"], files["why"].tolist()

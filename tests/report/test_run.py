@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -99,13 +100,14 @@ def test_fidelity_is_a_figure_of_the_table(results, text):
 
 def test_a_cost_is_an_axis_where_a_price_is_given(results):
     """The frame has it only then; less is better."""
-    bounds = [1.5, 1.4, 1.6]
-    copy = Results(results.records)
-    assert bounds not in [each["figures"][0] for each in data_of(run.to_html(copy))["axes"]]
-    cost = dict(zip(("cost_per_million", "cost_per_million_low", "cost_per_million_high"), bounds))
-    vars(copy)["time"] = copy.time.assign(**cost)
-    axes = [(each["better"], each["figures"][0]) for each in data_of(run.to_html(copy))["axes"]]
-    assert (-1, bounds) in axes
+    spec = replace(results.spec, fixed={**results.spec.fixed, "price_per_hour": 0.5})
+    priced = Results(replace(results.records, plan=replace(results.plan, spec=spec)))
+    title = full_tables.CPU_COLUMNS["cost_per_million"]
+    assert title not in [each["title"] for each in data_of(run.to_html(results))["axes"]]
+    axes = {each["title"]: each for each in data_of(run.to_html(priced))["axes"]}
+    assert axes[title]["better"] == -1
+    expected = priced.time["cost_per_million"].tolist()
+    assert [figure and figure[0] for figure in axes[title]["figures"]] == pytest.approx(expected)
 
 
 def test_the_page_explains_itself(results, text):

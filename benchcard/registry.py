@@ -67,6 +67,7 @@ _BUILT_IN: Mapping[str, Mapping[str, str]] = {
         "local": "benchcard.backends.local:Local",
         "sagemaker-training": "benchcard.backends.sagemaker:SageMakerTraining",
         "hf-jobs": "benchcard.backends.hf_jobs:HuggingFaceJobs",
+        "ray": "benchcard.backends.ray:RayCluster",
     },
 }
 

@@ -14,15 +14,12 @@ import msgspec
 
 from benchcard import registry
 from benchcard.errors import BenchcardError
-from benchcard.run.directory import JOB
+from benchcard.run.directory import JOB, REPORT
 from benchcard.utils.files import write_atomically
 from benchcard.utils.parsing import UnreadableError, load_json
 from benchcard.utils.plain import as_plain
 
 T = TypeVar("T")
-
-REPORT = "worker.json"
-"""The file in a run directory by which a worker says that it has ended."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,20 +1,23 @@
 """The worker: a run of a parcel in this process, at the place where a backend has started it.
 
-    python -m benchcard.backends.worker PARCEL RUN JOB [STORE]
+    python -m benchcard.backends.worker PARCEL RUN JOB [STORE] [--rows 0,1] [--attached]
 
 All that is measured is measured here by the code of a local run. The last thing that it writes is its report. With a
 store, a mounted folder in which files cannot be renamed, the run directory is copied from there at first, and to there
-as it grows.
+as it grows. With `--rows` only these rows of the plan are run. With `--attached` the process ends with its standard
+input, so that it does not outlive what has started it.
 """
 
 from __future__ import annotations
 
+import argparse
 import json
+import os
 import shutil
 import signal
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -22,12 +25,13 @@ from types import FrameType
 
 import msgspec
 
-from benchcard.backends.job import REPORT, Report
+from benchcard.backends.job import Report
+from benchcard.backends.node import files_to_send
 from benchcard.backends.parcel import DESCRIPTION, Description
 from benchcard.errors import BenchcardError, SpecError
-from benchcard.run.directory import MEMORY_FOLDER
+from benchcard.run.directory import MEMORY_FOLDER, REPORT
 from benchcard.run.runner import run_plan
-from benchcard.spec.plan import make_plan
+from benchcard.spec.plan import Plan, make_plan
 from benchcard.spec.spec import read_spec
 from benchcard.utils.files import replacing_folder, write_atomically
 from benchcard.utils.plain import as_plain
@@ -36,7 +40,7 @@ from benchcard.utils.plain import as_plain
 _COPY_S = 10.0
 
 
-def main(parcel: Path, run: Path, job: str, store: Path | None = None) -> int:
+def main(parcel: Path, run: Path, job: str, store: Path | None = None, rows: Collection[int] | None = None) -> int:
     """Run a parcel in the run directory `run`, and return the exit status: 0 where the run came to its end."""
     signal.signal(signal.SIGTERM, _stop)
     run.mkdir(parents=True, exist_ok=True)
@@ -44,18 +48,22 @@ def main(parcel: Path, run: Path, job: str, store: Path | None = None) -> int:
         shutil.copytree(store, run, dirs_exist_ok=True)
     (run / REPORT).unlink(missing_ok=True)
     with _copying(run, store):
-        return _report(parcel, run, job)
+        return _report(parcel, run, job, rows)
 
 
-def _report(parcel: Path, run: Path, job: str) -> int:
+def report_of(job: str, error: BenchcardError) -> Report:
+    """Return the report of a job that an error has ended."""
+    mistakes = error.mistakes if isinstance(error, SpecError) else ()
+    places = tuple((each.place, each.found, each.expected, each.hint) for each in mistakes)
+    return Report(job=job, error=type(error).__name__, message=str(error), mistakes=places)
+
+
+def _report(parcel: Path, run: Path, job: str, rows: Collection[int] | None) -> int:
     report = Report(job=job)
     try:
-        _run(parcel.resolve(), run.resolve())
-    except SpecError as error:
-        mistakes = tuple((each.place, each.found, each.expected, each.hint) for each in error.mistakes)
-        report = Report(job=job, error="SpecError", message=str(error), mistakes=mistakes)
+        _run(parcel.resolve(), run.resolve(), rows)
     except BenchcardError as error:
-        report = Report(job=job, error=type(error).__name__, message=str(error))
+        report = report_of(job, error)
     run.mkdir(parents=True, exist_ok=True)  # A run that fails before its first step removes its folder.
     write_atomically(run / REPORT, as_plain(report))
     if report.error:
@@ -63,17 +71,22 @@ def _report(parcel: Path, run: Path, job: str) -> int:
     return 1 if report.error else 0
 
 
-def _run(parcel: Path, run: Path) -> None:
+def plan_of(parcel: Path) -> tuple[Plan, float | None]:
+    """Return the plan of a parcel, whose sources lie in the parcel, and the time limit of a step."""
     description = msgspec.convert(json.loads((parcel / DESCRIPTION).read_bytes()), Description)
     places = {name: parcel / place for name, place in description.places.items()}
-    spec = replace(read_spec(description.spec, parcel), places=places)
+    return make_plan(replace(read_spec(description.spec, parcel), places=places)), description.timeout_s
+
+
+def _run(parcel: Path, run: Path, rows: Collection[int] | None) -> None:
+    plan, timeout_s = plan_of(parcel)
     for folder in (parcel / MEMORY_FOLDER).glob("*"):
         target = run / MEMORY_FOLDER / folder.name
         if not target.exists():
             target.parent.mkdir(exist_ok=True)
             with replacing_folder(target) as made:
                 shutil.copytree(folder, made, dirs_exist_ok=True)
-    run_plan(make_plan(spec), run, timeout_s=description.timeout_s)
+    run_plan(plan, run, rows=rows, timeout_s=timeout_s)
 
 
 @contextmanager
@@ -98,11 +111,10 @@ def _copying(run: Path, store: Path | None) -> Iterator[None]:
 
 def copy_new(run: Path, store: Path) -> None:
     """Copy the files of a run directory that changed since they were copied; what says that others are there, last."""
-    files = [file for file in run.rglob("*") if file.name != "lock" and not _is_unfinished(file.relative_to(run))]
-    for file in sorted(files, key=lambda file: (file.name == REPORT, file.name == "outcome.json")):
+    for file in files_to_send(run):
         target = store / file.relative_to(run)
         try:
-            if not file.is_file() or (target.is_file() and target.stat().st_mtime_ns >= file.stat().st_mtime_ns):
+            if target.is_file() and target.stat().st_mtime_ns >= file.stat().st_mtime_ns:
                 continue
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(file, target)
@@ -110,13 +122,28 @@ def copy_new(run: Path, store: Path) -> None:
             continue  # It was replaced meanwhile, and is copied next time.
 
 
-def _is_unfinished(path: Path) -> bool:
-    return any(part.startswith(".") for part in path.parts)
-
-
 def _stop(_signal: int, _frame: FrameType | None) -> None:
     raise KeyboardInterrupt
 
 
+def _end_with_input() -> None:
+    os.read(0, 1)
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+def _parse(arguments: list[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="worker")
+    parser.add_argument("parcel", type=Path)
+    parser.add_argument("run", type=Path)
+    parser.add_argument("job")
+    parser.add_argument("store", type=Path, nargs="?")
+    parser.add_argument("--rows", type=lambda text: [int(row) for row in text.split(",")])
+    parser.add_argument("--attached", action="store_true")
+    return parser.parse_args(arguments)
+
+
 if __name__ == "__main__":
-    sys.exit(main(Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3], *map(Path, sys.argv[4:])))
+    given = _parse(sys.argv[1:])
+    if given.attached:
+        threading.Thread(target=_end_with_input, daemon=True).start()
+    sys.exit(main(given.parcel, given.run, given.job, given.store, given.rows))

@@ -120,6 +120,8 @@ DRAFT = "spec.yaml"
 """The spec that was drafted for the run."""
 JOB = "job.json"
 """Where the run is done, which `backends` reads and writes."""
+REPORT = "worker.json"
+"""How the worker of a run elsewhere has ended, by itself."""
 
 
 class RunDirectory:
@@ -210,7 +212,7 @@ class RunDirectory:
                 return
             # A run that was killed before it wrote `run.json` has empty folders.
             foreign = not self.path.is_dir() or any(
-                entry.name not in ("lock", MEMORY_FOLDER, DRAFT, JOB)
+                entry.name not in ("lock", MEMORY_FOLDER, DRAFT, JOB, REPORT)
                 and (entry.name not in ("steps", "times") or not entry.is_dir() or any(entry.iterdir()))
                 for entry in self.path.iterdir()
             )
@@ -263,7 +265,7 @@ class RunDirectory:
         """Delete everything that a run wrote, and the folder if it is empty then."""
         for name in ("steps", "times", MEMORY_FOLDER):
             shutil.rmtree(self.path / name, ignore_errors=True)
-        for name in ("run.json", "lock", JOB):
+        for name in ("run.json", "lock", JOB, REPORT):
             (self.path / name).unlink(missing_ok=True)
         with suppress(OSError):
             self.path.rmdir()

@@ -28,7 +28,7 @@ def versions_of(plan: Plan) -> dict[str, str]:
     return {**library_versions(), **registry.versions(used)}
 
 
-def expect_same_environment(begun: RunInfo, here: Machine, now: Mapping[str, str], path: Path) -> None:
+def expect_same_environment(begun: RunInfo, here: Machine, now: Mapping[str, str | None], path: Path) -> None:
     """Raise `MachineError` if the run at `path` was begun on another machine or with other versions of libraries."""
     if begun.machine.fingerprint != here.fingerprint:
         machines = f"{begun.machine}; this is {here}"

@@ -8,6 +8,7 @@ from typing import Any
 from benchcard.quantization.outcomes import QuantizationReport
 from benchcard.quantization.settings import Quantization
 from benchcard.run.pipeline import Pipeline
+from benchcard.run.record import Record
 from benchcard.run.traits import Traits
 from benchcard.sources.resolve import Sources
 from benchcard.spec.plan import Plan
@@ -19,16 +20,25 @@ from benchcard.steps.step import AnyRequest, Outcome
 
 def planned_steps(plan: Plan, sources: Sources, traits: Traits, default_threads: int) -> list[list[AnyRequest]]:
     """Return the requests of each row as if no two models were the same. Nothing is done."""
-    rows: list[list[AnyRequest]] = []
+    return [requests for requests, _ in planned_rows(plan, sources, traits, default_threads)]
+
+
+def planned_rows(
+    plan: Plan, sources: Sources, traits: Traits, default_threads: int
+) -> list[tuple[list[AnyRequest], Record]]:
+    """Return the requests and the record of each row as if no two models were the same. Nothing is done."""
+    rows: list[tuple[list[AnyRequest], Record]] = []
+    requests: list[AnyRequest] = []
 
     def ask(request: AnyRequest) -> Outcome[Any]:
-        rows[-1].append(request)
+        requests.append(request)
         return Outcome(request.kind, request.key, Path(), _placeholder(request), planned=True)
 
     pipeline = Pipeline(plan, sources, traits, ask, default_threads)
     for configuration in plan:
-        rows.append([])
-        pipeline.record(configuration)
+        requests = []
+        record = pipeline.record(configuration)
+        rows.append((requests, record))
     return rows
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import shutil
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from contextlib import suppress
 from datetime import UTC, datetime
 from functools import partial
@@ -56,15 +56,17 @@ def run_plan(
     plan: Plan,
     path: Path,
     *,
+    rows: Collection[int] | None = None,
     timeout_s: float | None = None,
     progress: Listener | bool = True,
     begun: Callable[[], object] = lambda: None,
 ) -> None:
     """Run a plan, or what is left of it, in the run directory `path`, which is made if needed.
 
-    A step that takes longer than `timeout_s` is stopped and counts as failed; None for no limit. For timed models it
-    limits each reply of a process, not the timing itself, which lasts as long as `duration` says. `progress` is whether
-    to show it, or a function that is called with each event. `begun` is called when the directory is locked.
+    Only these `rows`, which include their baselines, are run; None for all. A step that takes longer than `timeout_s`
+    is stopped and counts as failed; None for no limit. For timed models it limits each reply of a process, not the
+    timing itself, which lasts as long as `duration` says. `progress` is whether to show it, or a function that is
+    called with each event. `begun` is called when the directory is locked.
 
     Raises:
         SpecError: The spec names something that does not exist, or the directory holds a run of another spec.
@@ -96,7 +98,8 @@ def run_plan(
         }
         directory.begin(plan.spec, about)
         try:
-            _Run(plan, directory, sources, timeout_s, is_new=info is None).go(progress)
+            wanted = plan if rows is None else plan.only(rows)
+            _Run(wanted, directory, sources, timeout_s, is_new=info is None).go(progress)
         except SpecError:
             # The steps so far belong to a spec that cannot be run, and would prevent a run of the corrected one.
             # A graph that was given is only read before the data, which takes no time.

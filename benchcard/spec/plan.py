@@ -7,8 +7,8 @@ row are left to `run`.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
 from benchcard import registry
@@ -96,6 +96,13 @@ class Plan:
     def compared_with(self, baseline: int) -> int:
         """Return the number of rows that are compared with a baseline."""
         return sum(row.baseline == baseline != row.row for row in self.configurations)
+
+    def only(self, rows: Collection[int]) -> Plan:
+        """Return the plan of some rows, which include their baselines, numbered from 0."""
+        numbers: dict[int | None, int] = {row: number for number, row in enumerate(sorted(rows))}
+        kept = [row for row in self if row.row in numbers]
+        kept = [replace(row, row=numbers[row.row], baseline=numbers.get(row.baseline)) for row in kept]
+        return replace(self, configurations=tuple(kept))
 
     def __len__(self) -> int:
         return len(self.configurations)

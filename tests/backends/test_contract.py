@@ -14,6 +14,7 @@ from types import SimpleNamespace
 import pytest
 from click.testing import CliRunner
 from kill_and_resume import finished
+from ray_fixtures import network
 from tiny_run import SPEC, spec_with
 
 from benchcard import Benchmark, Results
@@ -102,7 +103,19 @@ def hf_jobs_place(monkeypatch, stack, folder):
     return Place("hf-jobs", {"flavor": "cpu-upgrade", "setup": "true"}, lambda: len(hub.jobs.jobs), sent)
 
 
-PLACES = {"sagemaker-training": sagemaker_place, "hf-jobs": hf_jobs_place}
+def ray_place(monkeypatch, stack, folder):
+    """A cluster that the job starts, of one node, without another interface than that of loopback."""
+    found = stack.enter_context(network(monkeypatch))
+    monkeypatch.setenv("HF_TOKEN", "hf_canaryCanaryCanaryCanaryCanaryCana")
+    return Place(
+        "ray",
+        {"setup": "true"},
+        lambda: len(found.jobs),
+        lambda: json.dumps(found.jobs).encode() + everything(found.folder),
+    )
+
+
+PLACES = {"sagemaker-training": sagemaker_place, "hf-jobs": hf_jobs_place, "ray": ray_place}
 
 
 @pytest.fixture(params=PLACES)

@@ -44,7 +44,7 @@ def test_a_local_run_is_seen_stopped_and_continued(ground, tmp_path):
 
 def test_another_process_with_the_number_of_a_job_is_not_touched(tmp_path):
     """A number that the system gave away again is told by the time when the process began."""
-    job = Job(backend="local", name=str(os.getpid()), details={"started": "0.0"})
+    job = Job(backend="local", name=str(os.getpid()), details={"process": str(os.getpid()), "started": "0.0"})
     write_job(tmp_path, job)
     assert Local().state(job).phase == "stopped"
     Local().stop(job)

@@ -1,6 +1,7 @@
 """One run at each real service, for who has an account there; nothing of it runs in CI.
 
-`BENCHCARD_LIVE_SAGEMAKER` and `BENCHCARD_LIVE_HF_JOBS` in the environment are the `backend_args` of a job, as JSON.
+`BENCHCARD_LIVE_SAGEMAKER`, `BENCHCARD_LIVE_HF_JOBS` and `BENCHCARD_LIVE_RAY` in the environment are the `backend_args`
+of a job, as JSON.
 """
 
 from __future__ import annotations
@@ -13,7 +14,11 @@ from tiny_run import GRID, SPEC, spec_with
 
 from benchcard import Benchmark
 
-VARIABLES = {"sagemaker-training": "BENCHCARD_LIVE_SAGEMAKER", "hf-jobs": "BENCHCARD_LIVE_HF_JOBS"}
+VARIABLES = {
+    "sagemaker-training": "BENCHCARD_LIVE_SAGEMAKER",
+    "hf-jobs": "BENCHCARD_LIVE_HF_JOBS",
+    "ray": "BENCHCARD_LIVE_RAY",
+}
 
 
 @pytest.mark.parametrize("backend", VARIABLES)

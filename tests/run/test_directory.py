@@ -123,6 +123,14 @@ def test_a_folder_with_other_things_is_refused(tmp_path, beans):
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
 
 
+def test_a_folder_whose_job_ended_before_it_began_can_be_used_again(tmp_path, beans):
+    """It holds the job and the report of its worker, and the same command starts another job."""
+    for name in ("job.json", "worker.json"):
+        (tmp_path / name).write_text("{}")
+    RunDirectory(tmp_path).begin(specs.read_spec(beans), {})
+    assert (tmp_path / "run.json").exists()
+
+
 @pytest.mark.parametrize(
     ("name", "reason"), [("none", "it does not exist"), ("empty", "it has no run.json"), ("file", "it is a file")]
 )

@@ -347,7 +347,7 @@ def _is_closer(name: str, figure: Interval, reference: Interval) -> bool:
 
 
 def _format_figure(name: str, figure: Interval) -> str:
-    return format_comparison(figure, FIDELITY[name].unit or "")
+    return format_comparison(figure, name, FIDELITY[name].unit or "")
 
 
 def _describe_unsure(gain: Gain, objective: str) -> str:

@@ -182,7 +182,7 @@ def _kappa(evidence: Evidence) -> _Check | None:
 
 
 def _format_fidelity(name: str, figure: Interval) -> str:
-    return format_comparison(figure, FIDELITY[name].unit or "")
+    return format_comparison(figure, name, FIDELITY[name].unit or "")
 
 
 def _format_difference(difference: Interval) -> str:

@@ -51,7 +51,7 @@ def _table(files: Sequence[ModelFile], metric: str) -> str:
     ]
     if leading is not None:
         unit, fidelity = FIDELITY[leading].unit or "", [file.fidelity.get(leading) for file in files]
-        cells = ["" if figure is None else format_comparison(figure, unit) for figure in fidelity]
+        cells = ["" if figure is None else format_comparison(figure, leading, unit) for figure in fidelity]
         columns.append((escape(leading), cells))
     ratios = _cells([file.ratio for file in files], 2)
     mark = f", {figures.NOT_DETECTABLE}"

@@ -18,6 +18,7 @@ from benchcard.cli.commands import main
 from benchcard.errors import BenchcardError
 from benchcard.publishing.facts import make_facts
 from benchcard.report import run
+from benchcard.utils.values import Interval
 
 __all__ = ["browser"]
 
@@ -133,18 +134,20 @@ def test_the_page_has_no_folder_of_this_machine(results, text):
 def test_the_first_plot_is_no_flat_line(results):
     """Where all rows have the same metric, the leading figure of fidelity is the vertical axis."""
     facts = make_facts(results)
-    assert len({row.metrics["accuracy"].value for row in facts.rows}) > 1
-    assert run._quality_axis(facts) == "accuracy"
+    varied = tuple(replace(row, metrics={"accuracy": Interval(index / 100)}) for index, row in enumerate(facts.rows))
+    assert run._quality_axis(replace(facts, rows=varied)) == "accuracy"
     equal = tuple(replace(row, metrics=facts.rows[0].metrics) for row in facts.rows)
     assert run._quality_axis(replace(facts, rows=equal)) == "kl_mean (nats)"
     assert run._quality_axis(replace(facts, rows=equal, comparisons=())) == "accuracy"
 
 
 def test_the_report_goes_by_the_limit_of_fidelity(results, tmp_path):
-    """The command takes the option of the card, and its text has the limit."""
-    arguments = ["report", str(results.path), "--output", str(tmp_path / "r.html"), "--fidelity", "kl_mean=1e-15"]
-    assert CliRunner().invoke(main, arguments).exit_code == 0
-    assert "1e-15" in (tmp_path / "r.html").read_text(encoding="utf-8")
+    """The command takes the option of the card: a limit of a figure that the task does not have is refused."""
+    arguments = ["report", str(results.path), "--output", str(tmp_path / "r.html"), "--fidelity"]
+    assert CliRunner().invoke(main, [*arguments, "kl_mean=0.5"]).exit_code == 0
+    done = CliRunner().invoke(main, [*arguments, "cosine_mean=0.9"])
+    assert done.exit_code != 0
+    assert "the figure of fidelity `cosine_mean` was not computed" in done.output
 
 
 def test_a_report_is_written(results, text, tmp_path):

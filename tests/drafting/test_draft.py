@@ -250,6 +250,7 @@ def test_a_gated_repository_is_said(hub):
     assert "gated" in data.error
 
 
+@pytest.mark.slow
 def test_offline_a_draft_is_made_from_the_cache(hub, tmp_path):
     """Without the network, a draft is the same if model and data are in the cache, else it says what is missing."""
     program = "import datasets; datasets.load_dataset('stanfordnlp/imdb')"
@@ -263,6 +264,7 @@ def test_offline_a_draft_is_made_from_the_cache(hub, tmp_path):
     assert "HF_HUB_OFFLINE is set" in none.error
 
 
+@pytest.mark.slow
 def test_offline_another_configuration_is_not_taken(hub, tmp_path):
     """The configuration of the model card or of the user must be in the cache, and stands in the spec."""
     program = "import datasets; datasets.load_dataset('nyu-mll/glue', 'mrpc')"

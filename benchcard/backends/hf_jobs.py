@@ -12,15 +12,15 @@ import os
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from benchcard.backends.job import Job, State
 from benchcard.backends.parcel import COMMAND, Parcel
-from benchcard.backends.remote import RemoteBackend
+from benchcard.backends.remote import RemoteBackend, files_to_bring
 from benchcard.errors import BackendError
-from benchcard.run.directory import JOB
 from benchcard.spec.schema import ListOf, MappingOf, Text, ValueType
 from benchcard.utils.progress import format_duration
 
@@ -65,10 +65,7 @@ class HuggingFaceJobs(RemoteBackend):
         secrets = _secrets(job)
         with _reporting(job):
             namespace = _namespace(job, api)
-            bucket = str(arguments.get("bucket") or f"{namespace}/benchcard")
-            place, kept = f"parcels/{parcel.digest}", f"runs/{parcel.digest}-{arguments.get('flavor', _FLAVOR)}"
-            details = {"namespace": namespace, "bucket": bucket, "run": kept}
-            job = Job(**{**vars(job), "details": details})
+            bucket, place, kept = _bucket(job, api), f"parcels/{parcel.digest}", _run(job)
             if (found := _find(job)) is None:
                 api.create_bucket(bucket, private=True, exist_ok=True)
                 there = _sizes(bucket, place)
@@ -89,7 +86,7 @@ class HuggingFaceJobs(RemoteBackend):
                     volumes=[Volume(type="bucket", source=bucket, mount_path=_MOUNT)],
                     namespace=namespace,
                 )
-        return Job(**{**vars(job), "details": {**details, "id": found.id}})
+        return replace(job, details={**job.details, "id": found.id})
 
     def state(self, job: Job) -> State:
         """Return the stage of the job, with the message of the service."""
@@ -105,25 +102,17 @@ class HuggingFaceJobs(RemoteBackend):
 
         with _reporting(job):
             if (found := _find(job)) is not None:
-                yield from HfApi().fetch_job_logs(job_id=found.id, namespace=job.details["namespace"])
+                yield from HfApi().fetch_job_logs(job_id=found.id, namespace=_namespace(job, HfApi()))
 
     def collect(self, job: Job, run: Path) -> None:
         """Download the files of the run in the bucket that are missing here or may have changed."""
         from huggingface_hub import HfApi
 
-        bucket, kept = job.details["bucket"], job.details["run"]
+        api = HfApi()
         with _reporting(job):
-            files: list[tuple[Any, str | Path]] = []
-            for name, size in _sizes(bucket, kept).items():
-                target = (run / name).resolve()
-                if not target.is_relative_to(run.resolve()) or name in ("lock", JOB):
-                    continue
-                is_record = "/" not in name or name.startswith("times/")
-                if is_record or not target.is_file() or target.stat().st_size != size:
-                    target.parent.mkdir(parents=True, exist_ok=True)
-                    files.append((f"{kept}/{name}", target))
-            if files:
-                HfApi().download_bucket_files(bucket, files)
+            bucket, kept = _bucket(job, api), _run(job)
+            if files := files_to_bring(run, _sizes(bucket, kept)):
+                api.download_bucket_files(bucket, [(f"{kept}/{name}", target) for name, target in files.items()])
 
     def stop(self, job: Job) -> None:
         """Cancel the job."""
@@ -131,7 +120,7 @@ class HuggingFaceJobs(RemoteBackend):
 
         with _reporting(job):
             if (found := _find(job)) is not None:
-                HfApi().cancel_job(job_id=found.id, namespace=job.details["namespace"])
+                HfApi().cancel_job(job_id=found.id, namespace=_namespace(job, HfApi()))
 
     def cost(self, job: Job) -> str:
         """Return the machine and the price of the flavor, and what the job costs at most."""
@@ -166,7 +155,16 @@ def _find(job: Job) -> JobInfo | None:
 
 
 def _namespace(job: Job, api: HfApi) -> str:
-    return str(job.details.get("namespace") or job.arguments.get("namespace") or api.whoami()["name"])
+    return str(job.arguments.get("namespace") or api.whoami()["name"])
+
+
+def _bucket(job: Job, api: HfApi) -> str:
+    return str(job.arguments.get("bucket") or f"{_namespace(job, api)}/benchcard")
+
+
+def _run(job: Job) -> str:
+    """Return the folder of the run in the bucket: jobs of the same parcel and flavor continue each other."""
+    return f"runs/{job.details['parcel']}-{job.arguments.get('flavor', _FLAVOR)}"
 
 
 def _sizes(bucket: str, prefix: str) -> dict[str, int]:

@@ -18,7 +18,7 @@ from benchcard.backends.job import Job, Report, State, read_job, read_report, wr
 from benchcard.backends.parcel import Parcel, pack
 from benchcard.errors import BackendError, MachineError, Mistake, SpecError
 from benchcard.run.budget import Estimate, estimate
-from benchcard.run.directory import MEMORY_FOLDER, RunDirectory
+from benchcard.run.directory import JOB, MEMORY_FOLDER, RunDirectory
 from benchcard.run.planned import planned_steps
 from benchcard.run.traits import traits_of
 from benchcard.sources.resolve import Sources, changed_names, resolve_sources
@@ -121,7 +121,8 @@ class RemoteBackend(ABC):
             for left in reversed(range(1 + int(arguments.get("redraws", _REDRAWS)))):
                 if job is None:
                     name = f"benchcard-{parcel.digest[:12]}-{time.time_ns() // 1_000_000 % 10**9}"
-                    job = Job(backend=self.name, name=name, arguments=arguments, limit_s=limit_s)
+                    details = {"parcel": parcel.digest}
+                    job = Job(backend=self.name, name=name, arguments=arguments, limit_s=limit_s, details=details)
                     write_job(path, job)
                     self._announce(shown, job, expected)
                 else:
@@ -129,6 +130,9 @@ class RemoteBackend(ABC):
                 job = self.start(job, parcel, path)
                 write_job(path, job)
                 report = self._follow(job, path, sources, shown)
+                if report.error == SpecError.__name__ and not directory.has("quantize", "evaluate"):
+                    # As after a local run: these steps would prevent a run of the corrected spec here.
+                    directory.clear()
                 if report.error != MachineError.__name__ or not left:
                     _raise_for(report)
                     return
@@ -178,6 +182,24 @@ class RemoteBackend(ABC):
         if mistakes := list(fields.mistakes(given, "$.backend_args")):
             raise SpecError(mistakes)
         return given
+
+
+def files_to_bring(run: Path, sizes: Mapping[str, int]) -> dict[str, Path]:
+    """Return which of a worker's files to write where in the run directory at home; `sizes` has the bytes of all.
+
+    What a step made does not change. The other files may, and `run.json` is changed here. No path leads out of the
+    directory.
+    """
+    found: dict[str, Path] = {}
+    for name, size in sizes.items():
+        target = (run / name).resolve()
+        if not target.is_relative_to(run.resolve()) or name in ("lock", JOB) or "/." in f"/{name}":
+            continue
+        may_change = not name.startswith("steps/")
+        if may_change or not target.is_file() or target.stat().st_size != size:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            found[name] = target
+    return found
 
 
 def _adopt(path: Path, sources: Sources) -> None:

@@ -18,9 +18,8 @@ from typing import Any, ClassVar
 
 from benchcard.backends.job import Job, State
 from benchcard.backends.parcel import COMMAND, Parcel
-from benchcard.backends.remote import RemoteBackend
+from benchcard.backends.remote import RemoteBackend, files_to_bring
 from benchcard.errors import BackendError
-from benchcard.run.directory import JOB
 from benchcard.spec.schema import Boolean, Number, Text, ValueType
 
 _RUN, _PARCEL = "/opt/ml/checkpoints", "/opt/ml/input/data/parcel"
@@ -53,8 +52,7 @@ class SageMakerTraining(RemoteBackend):
     def start(self, job: Job, parcel: Parcel, run: Path) -> Job:
         """Upload the parcel, and create the training job unless there is one of its name."""
         s3, bucket = _client(job, "s3"), str(job.arguments["bucket"])
-        prefix = str(job.arguments.get("prefix", "benchcard")).strip("/")
-        place, checkpoints = f"{prefix}/parcels/{parcel.digest}", f"{prefix}/runs/{parcel.digest}-{_machine(job)}"
+        place = f"{_prefix(job)}/parcels/{parcel.digest}"
         with _reporting(job):
             there = _sizes(s3, bucket, f"{place}/")
             for name, content in parcel.files.items():
@@ -66,8 +64,8 @@ class SageMakerTraining(RemoteBackend):
                 else:
                     s3.upload_file(str(content), bucket, f"{place}/{name}")
             if self.state(job).phase == "missing":
-                _client(job, "sagemaker").create_training_job(**request(job, place, checkpoints))
-        return Job(**{**vars(job), "details": {"checkpoints": checkpoints}})
+                _client(job, "sagemaker").create_training_job(**request(job, place, _checkpoints(job)))
+        return job
 
     def state(self, job: Job) -> State:
         """Return the status of the training job, with its secondary status or the reason of its failure."""
@@ -112,21 +110,11 @@ class SageMakerTraining(RemoteBackend):
                 token = page["nextForwardToken"]
 
     def collect(self, job: Job, run: Path) -> None:
-        """Download the files of the checkpoint prefix that are missing here or have another size or content."""
-        s3, bucket, prefix = _client(job, "s3"), str(job.arguments["bucket"]), job.details["checkpoints"]
+        """Download the files of the checkpoint prefix that are missing here or may have changed."""
+        s3, bucket, prefix = _client(job, "s3"), str(job.arguments["bucket"]), _checkpoints(job)
         with _reporting(job):
-            pages = s3.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=f"{prefix}/")
-            for entry in (entry for page in pages for entry in page.get("Contents", ())):
-                name = entry["Key"].removeprefix(f"{prefix}/")
-                target = (run / name).resolve()
-                if not target.is_relative_to(run.resolve()) or name in ("lock", JOB) or "/." in f"/{name}":
-                    continue
-                # `run.json` is changed here, and records of a fixed size may change where a job continues another.
-                is_record = "/" not in name or name.startswith("times/")
-                if target.is_file() and target.stat().st_size == entry["Size"] and not is_record:
-                    continue
-                target.parent.mkdir(parents=True, exist_ok=True)
-                s3.download_file(bucket, entry["Key"], str(target))
+            for name, target in files_to_bring(run, _sizes(s3, bucket, f"{prefix}/")).items():
+                s3.download_file(bucket, f"{prefix}/{name}", str(target))
 
     def stop(self, job: Job) -> None:
         """Stop the training job; it has two minutes to end."""
@@ -173,8 +161,14 @@ def request(job: Job, parcel: str, checkpoints: str) -> dict[str, Any]:
     }
 
 
-def _machine(job: Job) -> str:
-    return re.sub(r"[^A-Za-z0-9]+", "-", str(job.arguments["instance_type"]))
+def _prefix(job: Job) -> str:
+    return str(job.arguments.get("prefix", "benchcard")).strip("/")
+
+
+def _checkpoints(job: Job) -> str:
+    """Return the prefix of the run directory in the bucket: jobs of the same parcel and type continue each other."""
+    machine = re.sub(r"[^A-Za-z0-9]+", "-", str(job.arguments["instance_type"]))
+    return f"{_prefix(job)}/runs/{job.details['parcel']}-{machine}"
 
 
 def _client(job: Job, service: str) -> Any:  # boto3 makes the classes of clients when they are asked for

@@ -7,7 +7,7 @@ import os
 import shutil
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -18,7 +18,7 @@ from ray_fixtures import network
 from tiny_run import SPEC, spec_with
 
 from benchcard import Benchmark, Results
-from benchcard.backends.job import read_job
+from benchcard.backends.job import read_job, write_job
 from benchcard.backends.remote import RemoteBackend
 from benchcard.cli import main
 from benchcard.errors import BackendError, MachineError, SpecError
@@ -156,6 +156,12 @@ def test_a_job_gives_the_figures_of_a_local_run(ground, place, tmp_path, capsys)
     assert str(ground.resolve()) in (tmp_path / "run/run.json").read_text()
     benchmark.run(tmp_path / "run")
     assert place.started() == 1
+    # A client that was killed before the service had answered knows the parcel alone.
+    job = read_job(tmp_path / "run")
+    assert job is not None
+    if place.backend != "ray":
+        write_job(tmp_path / "run", replace(job, details={"parcel": job.details["parcel"]}))
+        assert "finished" in CliRunner().invoke(main, ["status", str(tmp_path / "run")]).output
     written = everything(tmp_path / "run") + place.sent() + str(capsys.readouterr()).encode()
     for secret in (CANARY, os.environ["HF_TOKEN"], os.environ.get("AWS_SECRET_ACCESS_KEY", CANARY)):
         assert secret.encode() not in written
@@ -215,6 +221,8 @@ def test_a_mistake_that_the_worker_finds_is_that_of_the_spec(ground, place, tmp_
     spec = place.spec(ground, SPEC.replace("primary: image", "primary: imag"))
     with pytest.raises(SpecError, match="did you mean `image`"):
         Benchmark.from_spec(spec).run(tmp_path / "run", progress=False)
+    # The corrected spec runs in the same folder.
+    assert not (tmp_path / "run/run.json").exists()
 
 
 def test_a_job_that_completes_without_records_is_an_error(ground, place, tmp_path):

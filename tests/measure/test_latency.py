@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import importlib.util
 import math
-import sys
 from collections.abc import Sequence
-from pathlib import Path
 from types import ModuleType
 
 import numpy as np
@@ -16,6 +13,7 @@ from hypothesis import strategies as st
 from scipy.stats import t as student
 from scipy.stats import trim_mean, ttest_1samp
 from scipy.stats.mstats import winsorize
+from scripts import load_benchmark
 from timing_fixtures import paired_ratio
 
 from benchcard.measure.blocks import Block, Round
@@ -53,14 +51,7 @@ def placed(values: Sequence[float], per_launch: int = 2) -> dict[tuple[int, int]
 @pytest.fixture(scope="module")
 def simulation() -> ModuleType:
     """The script that shows how often intervals hold the truth."""
-    path = Path(__file__).parents[2] / "benchmarks" / "coverage.py"
-    spec = importlib.util.spec_from_file_location("coverage_of_intervals", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
+    return load_benchmark("coverage")
 
 
 @pytest.mark.parametrize(

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import importlib.util
 import math
-import sys
-from pathlib import Path
-from types import ModuleType
 
 import numpy as np
 import pytest
 import scipy.special
 import scipy.stats
 import torch
+from scripts import load_benchmark
 
 from benchcard.metrics import fidelity, info
 from benchcard.metrics.examples import Computed, mean_of
@@ -21,19 +18,7 @@ from benchcard.utils.values import Interval
 CASES = 1000
 
 
-def _load() -> ModuleType:
-    """Return the script that shows how often intervals hold the true figure."""
-    path = Path(__file__).parents[2] / "benchmarks" / "fidelity.py"
-    spec = importlib.util.spec_from_file_location("coverage_of_fidelity", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-simulation = _load()
+simulation = load_benchmark("fidelity")
 
 
 def test_divergences_are_those_of_scipy_and_torch():

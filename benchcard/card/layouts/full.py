@@ -96,15 +96,16 @@ def alt_text(facts: Facts) -> str:
     """Return the picture as text: the figures of each row of the summary."""
     if not facts.shapes or not facts.metrics:
         return ""
-    points = []
+    points, key = [], full_tables.pictured(facts)
+    against, unit = ("mean latency", " ms") if key == LATENCY_MEAN else ("cost per million samples", "")
     for index in full_tables.summary_rows(facts):
-        quality, latency = _quality(facts, index), _latency(facts, index)
-        if quality and latency:
+        quality = _quality(facts, index)
+        if quality and facts.rows[index].time(facts.shapes[0], key) is not None:
             roles = ", ".join(full_tables.roles(facts, index))
             name = f"row {index} ({roles})" if roles else f"row {index}"
-            points.append(f"{name} {quality} at {latency} ms")
+            points.append(f"{name} {quality} at {full_tables.time_cells(facts, facts.shapes[0], key)[index]}{unit}")
     shape = format_shape(facts.shapes[0])
-    return escape(f"{facts.metrics[0].name} against mean latency at {shape}: {'; '.join(points)}")
+    return escape(f"{facts.metrics[0].name} against {against} at {shape}: {'; '.join(points)}")
 
 
 def _recommendations(facts: Facts) -> str:

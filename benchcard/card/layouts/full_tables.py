@@ -89,9 +89,11 @@ def row_names(facts: Facts, *, with_machine: bool = True) -> list[str]:
 
 def short_name(parameters: Mapping[str, Plain], varied: Collection[str]) -> str:
     """Return the values of a row that distinguish it: `onnxruntime, dynamic, Add+MatMul, per_channel`."""
-    texts = [_value_in_name(name, value) for name, value in parameters.items() if name in varied]
-    unnamed = "quantized" if parameters.get("apply_quantization") is True else "as it is"
-    return ", ".join(filter(None, texts)) or unnamed
+    shown = {name: value for name, value in parameters.items() if name in varied}
+    texts = [_value_in_name(name, value) for name, value in shown.items()]
+    if not any(texts) or [*filter(None, texts)] == [machine_name(shown)]:
+        texts.append("quantized" if parameters.get("apply_quantization") is True else "as it is")
+    return ", ".join(filter(None, texts))
 
 
 def _value_in_name(name: str, value: Plain) -> str:
@@ -120,6 +122,14 @@ def roles(facts: Facts, index: int) -> list[str]:
     if len(baselines) > 1 and baseline not in (None, index):
         names.append(f"{AGAINST}{baseline}")
     return names
+
+
+def pictured(facts: Facts) -> str:
+    """Return the figure against which the picture shows quality: cost where rows of several machines have one, else
+    latency.
+    """
+    has_costs = any(row.time(facts.shapes[0], COST) for row in facts.rows)
+    return COST if facts.machines and has_costs else LATENCY_MEAN
 
 
 def summary_rows(facts: Facts) -> list[int]:

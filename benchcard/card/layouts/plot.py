@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from benchcard.card.facts import LATENCY_MEAN, Facts
 from benchcard.card.layouts.figures import format_shape
-from benchcard.card.layouts.full_tables import COST, CPU_COLUMNS
+from benchcard.card.layouts.full_tables import COST, CPU_COLUMNS, pictured
 from benchcard.utils.values import Interval
 
 if TYPE_CHECKING:
@@ -71,19 +71,13 @@ def _points(facts: Facts) -> _Points:
     points: _Points = {}
     with_role = {*facts.baselines, *facts.recommended, *facts.pareto}
     for index, row in enumerate(facts.rows):
-        latency = row.time(facts.shapes[0], _axis(facts))
+        latency = row.time(facts.shapes[0], pictured(facts))
         quality = row.metrics.get(facts.metrics[0].name)
         if latency is None or quality is None:
             continue
         if row.same_model_as is None or index in with_role or (latency, quality) not in points.values():
             points[index] = (latency, quality)
     return points
-
-
-def _axis(facts: Facts) -> str:
-    """Return the figure of the horizontal axis: cost where the rows of several machines have one, else latency."""
-    has_costs = any(row.time(facts.shapes[0], COST) for row in facts.rows)
-    return COST if facts.machines and has_costs else LATENCY_MEAN
 
 
 def _draw(axes: Axes, facts: Facts, points: _Points) -> None:
@@ -125,7 +119,7 @@ def _draw_legend(axes: Axes, rows: Set[int], chosen: set[int], baselines: set[in
 def front_lines(facts: Facts, points: _Points) -> list[list[tuple[float, float]]]:
     """Return the line through the points of each Pareto front; rows with other examples are on another front."""
     lines: dict[str, list[tuple[float, float]]] = {}
-    for index in facts.pareto if _axis(facts) == LATENCY_MEAN else _cheapest_rows(facts, points):
+    for index in facts.pareto if pictured(facts) == LATENCY_MEAN else _cheapest_rows(facts, points):
         if index in points:
             latency, quality = points[index]
             lines.setdefault(facts.rows[index].examples, []).append((latency.value, quality.value))
@@ -173,7 +167,7 @@ def _format_axes(axes: Axes, facts: Facts, points: _Points) -> None:
         axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
         axes.xaxis.set_minor_formatter(NullFormatter())
     axes.margins(x=0.08, y=0.12)
-    name = "mean latency in ms" if _axis(facts) == LATENCY_MEAN else CPU_COLUMNS[COST]
+    name = "mean latency in ms" if pictured(facts) == LATENCY_MEAN else CPU_COLUMNS[COST]
     axes.set_xlabel(f"{name} at {format_shape(facts.shapes[0])}")
     metric = facts.metrics[0]
     name = "".join(char if char.isprintable() else " " for char in metric.name)

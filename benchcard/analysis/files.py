@@ -188,7 +188,9 @@ def _verdict(
         spread,
     )
     verdict = judge(evidence, max_drop)
-    may_saturate = weights is not None and "int8" in weights.names and records.info.machine.int8.u8s8_saturates
+    may_saturate = (
+        weights is not None and "int8" in weights.names and records.info_of(record).machine.int8.u8s8_saturates
+    )
     is_bad = verdict.name in (BROKEN, DEGRADED)
     return replace(verdict, why=f"{verdict.why}; {_SATURATION}") if is_bad and may_saturate else verdict
 

@@ -306,6 +306,8 @@ def run(
     click.echo(f"card: {card}")
     for choice in choices:
         write_text(f"best: {choice}")
+    if cheapest := results.cheapest(max_drop, fidelity):
+        write_text(f"cheapest: {cheapest}")
     drop = "" if max_drop is None else f" --max-drop {max_drop:g}"
     drop += "".join(f" --fidelity {limit}" for limit in write_limits(fidelity))
     write_text(f"publish: benchcard push {shlex.quote(str(results.path))} YOUR-NAME/{benchmark.repository_name}{drop}")

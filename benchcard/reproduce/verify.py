@@ -30,6 +30,7 @@ from benchcard.errors import CardError
 from benchcard.reproduce import spec as card_spec
 from benchcard.reproduce.source import PublishedCard
 from benchcard.sources.resolve import RENAMED, Source
+from benchcard.spec.parameters import BACKEND_ARGUMENTS, split_name
 from benchcard.utils.plain import as_plain, canonical_json, plain
 from benchcard.utils.text import format_value, quote_names
 from benchcard.utils.values import Failure, Interval, Shape
@@ -137,7 +138,7 @@ class _Verifier:
         """Yield the cells of `COLUMNS` for each figure."""
         rows_here = self._rows_by_parameters()
         for index, row in enumerate(self.facts.rows):
-            here = rows_here.get(canonical_json(row.parameters))
+            here = rows_here.get(canonical_json(self._matched(row.parameters)))
             if here is None:
                 continue
             yield from self._figures(index, row, row.failure, here)
@@ -160,8 +161,15 @@ class _Verifier:
             }
             axes.setdefault("framework", configuration["framework"])
             parameters = {name: axes.get(name) for name in self.facts.benchmarked}
-            rows.setdefault(canonical_json(plain(parameters)), configuration.row)
+            rows.setdefault(canonical_json(plain(self._matched(parameters))), configuration.row)
         return rows
+
+    def _matched(self, parameters: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the benchmarked parameters that match rows: where this run has one machine, without the machine."""
+        several = bool(self.results.records.machines)
+        return {
+            name: value for name, value in parameters.items() if several or split_name(name)[0] != BACKEND_ARGUMENTS
+        }
 
     def _figures(
         self, index: int, measured: Measured, failure: Failure | None, row_here: int, prefix: str = ""
@@ -254,7 +262,7 @@ def _ground(card: PublishedCard, results: RunResults) -> Iterator[str]:
     if not there.get("processor"):
         yield "the card does not say on which processor"
     elif "processor" in differing:
-        yield f"another CPU: {there['processor']}, here {here.machine.processor}"
+        yield f"another CPU: {card.facts.processors}, here {here.machine.processor}"
     elif differing:
         yield f"another machine: {', '.join(name.replace('_', ' ') for name in differing)} differ"
     versions = there.get("versions") or {}

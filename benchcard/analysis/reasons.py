@@ -36,7 +36,7 @@ def model_file(record: Record) -> Outcome[ModelFile] | None:
     if record.digest is None:
         return None
     outcomes = record.outcomes
-    return outcomes.convert or (outcomes.quantize if record.configuration.quantized else outcomes.export)
+    return outcomes.convert or (outcomes.quantize if record.configuration.quantized else outcomes.float_graph)
 
 
 def run_notes(records: Records) -> list[str]:
@@ -123,7 +123,8 @@ def explain_row(records: Records, record: Record, quality: Mapping[int, float], 
         if any(kernel.numbers == "conversion" or _QUANTIZED_KERNEL.match(kernel.name) for kernel in kernels):
             yield "Its graph was already quantized, and is run unchanged."
         elif record.digest is not None:
-            yield "It is not quantized."
+            cast = ": its graph is in float16, with inputs and outputs in float32" if record.outcomes.cast else ""
+            yield f"It is not quantized{cast}."
         yield from _explain_time(records, record)
         return
     quantized = record.outcomes.quantize
@@ -141,7 +142,9 @@ def explain_row(records: Records, record: Record, quality: Mapping[int, float], 
         yield f"Exclusion {describe_exclusion(exclusion)}."
     for note in report.notes:
         yield f"{note[0].upper()}{note[1:]}."
-    if not report.is_float_model:
+    if row["quantization_approach"] == "weight_only":
+        yield "Only weights are quantized: activations stay in floating point, and the runtime may round them to compute."
+    elif not report.is_float_model:
         yield from _explain_kernels(record, {count.operator: count.quantized for count in report.operators})
     yield from _explain_time(records, record)
     if row_facts.saturation_risk(records, record):

@@ -1,0 +1,99 @@
+"""Weight-only quantization: matrices of weights in blocks of 4 or 8 bits, by ONNX Runtime's own quantizer.
+
+Which nodes are quantized is in `operators`. Activations stay in floating point, so that nothing is calibrated.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import warnings
+from collections.abc import Collection
+from pathlib import Path
+
+import numpy as np
+import onnx
+from onnx import helper, numpy_helper
+
+from benchcard.graphs.files import write_model
+from benchcard.graphs.graph import PreparedModel, attribute_value
+from benchcard.graphs.traversal import all_nodes
+from benchcard.quantization.operators import float_reasons
+from benchcard.quantization.settings import Quantization
+
+
+def quantize_weights(prepared: PreparedModel, target: Path, settings: Quantization) -> None:
+    """Write a model with the weights of its eligible nodes in few bits."""
+    # Imported here, because it sets up logging.
+    from onnxruntime.quantization import matmul_nbits_quantizer as nbits
+
+    chosen = {name for name, reason in float_reasons(prepared.graph, settings).items() if reason is None}
+    model, how = onnx.load(str(prepared.path)), settings.resolved
+    chosen |= _split_gemms(model, chosen)
+    nodes = [node for node in model.graph.node if node.op_type in ("MatMul", "Gather")]
+    operators = tuple(sorted({node.op_type for node in nodes if node.name in chosen}))
+    config: nbits.WeightOnlyQuantConfig | None = None  # round to nearest, `DefaultWeightOnlyQuantConfig`
+    if how.algorithm == "hqq":
+        config = nbits.HQQWeightOnlyQuantConfig(how.block_size, how.bits)
+    elif how.algorithm == "k_quant":
+        # Its bits are 4, unless each node has its own.
+        config = nbits.KQuantWeightOnlyQuantConfig(
+            customized_weight_config={name: {"bits": how.bits} for name in chosen}
+        )
+    quantizer = nbits.MatMulNBitsQuantizer(
+        model,
+        bits=how.bits,
+        block_size=how.block_size,
+        is_symmetric=how.weights_symmetric,
+        accuracy_level=how.accuracy_level,
+        nodes_to_exclude=[node.name for node in nodes if node.name not in chosen],
+        op_types_to_quantize=operators,
+        algo_config=config,
+    )
+    # k_quant prints a bar of its own and divides by zero in blocks of equal weights; hqq makes read-only tensors.
+    with contextlib.redirect_stdout(io.StringIO()), np.errstate(all="ignore"), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        quantizer.process()
+    result = quantizer.model.model
+    _clean_weights(result)
+    if all(entry.domain != "com.microsoft" for entry in result.opset_import):
+        result.opset_import.append(helper.make_opsetid("com.microsoft", 1))
+    write_model(result, target)
+
+
+def _split_gemms(model: onnx.ModelProto, chosen: Collection[str]) -> set[str]:
+    """Write each chosen `Gemm` as a `MatMul` and an `Add`, and return the names of the `MatMul`."""
+    names: set[str] = set()
+    weights = {weight.name: weight for weight in model.graph.initializer}
+    nodes: list[onnx.NodeProto] = []
+    for node in model.graph.node:
+        if node.op_type != "Gemm" or node.name not in chosen:
+            nodes.append(node)
+            continue
+        left, right, *bias = node.input
+        if attribute_value(node, "transB", 0):
+            transposed = f"{right}_Transposed"
+            if transposed not in weights:
+                weights[transposed] = numpy_helper.from_array(numpy_helper.to_array(weights[right]).T, transposed)
+                model.graph.initializer.append(weights[transposed])
+            right = transposed
+        (output,) = node.output
+        product = f"{output}_MatMul" if any(bias) else output
+        nodes.append(helper.make_node("MatMul", [left, right], [product], f"{node.name}_MatMul"))
+        if any(bias):
+            nodes.append(helper.make_node("Add", [product, *bias], [output], f"{node.name}_Add"))
+        names.add(f"{node.name}_MatMul")
+    del model.graph.node[:]
+    model.graph.node.extend(nodes)
+    return names
+
+
+def _clean_weights(model: onnx.ModelProto) -> None:
+    """Remove weights that no node reads, and all but one of those that the quantizer makes of a weight with several
+    readers.
+    """
+    read = {tensor for node in all_nodes(model.graph) for tensor in node.input}
+    read |= {output.name for output in model.graph.output}
+    weights = {weight.name: weight for weight in model.graph.initializer if weight.name in read}
+    del model.graph.initializer[:]
+    model.graph.initializer.extend(weights.values())

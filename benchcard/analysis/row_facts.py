@@ -195,6 +195,21 @@ def computes_in_float(record: Record) -> bool:
     return in_float and not any(kernel.numbers == "8 bits" for kernel in kernels)
 
 
+def operators_left(record: Record) -> str:
+    """Return the operators of which a weight-only row has no quantized node, although the graph has weights for them:
+    3 `Gather` and 8 `Gemm`; empty for other rows.
+    """
+    quantized = record.outcomes.quantize
+    if quantized is None or record.configuration["quantization_approach"] != "weight_only":
+        return ""
+    counts = quantized.values.report.operators
+    return " and ".join(
+        f"{count.eligible} `{count.operator}`"
+        for count in counts
+        if not count.quantized and count.eligible > count.excluded
+    )
+
+
 def keeps_conversions(record: Record) -> bool:
     """Return whether ONNX Runtime, at the row's level, does not fuse nodes with the conversions around them."""
     level = (record.configuration["framework_args"] or {}).get("optimization_level")

@@ -83,6 +83,8 @@ def recipe(record: Record, graph: str, target: str, data: Source, tokenizer: str
     if quantized is None or export is None or quantized.values.report.is_float_model or record.outcomes.convert:
         return [], ""
     path, settings = path_of(export), quantized.values.how
+    if settings.approach == "weight_only":
+        return [], "benchcard chose the nodes for onnxruntime's quantizer of weights one by one"
     if not _is_plain(path):
         return [], "its float graph has to be prepared before onnxruntime can quantize it"
     function, names = f"quantize_{settings.approach}", [f"quantize_{settings.approach}"]

@@ -301,9 +301,7 @@ def _dynamic_rule(graph: Graph, node: NodeProto, settings: Quantization, quantiz
     return reason
 
 
-def _weight_only_rule(
-    graph: Graph, node: NodeProto, settings: Quantization, quantized: set[str]
-) -> FloatReason | None:
+def _weight_only_rule(graph: Graph, node: NodeProto, settings: Quantization, quantized: set[str]) -> FloatReason | None:
     """Apply the rule of `MatMulNBitsQuantizer`: a matrix of weights is stored in blocks of few bits."""
     operator, how = node.op_type, settings.resolved
     weight = node.input[0] if operator == "Gather" else node.input[1]

@@ -101,7 +101,7 @@ def _is_between_pairs(quantized: Graph, node: onnx.NodeProto, before: Graph) -> 
 
 
 def _count_quantized_weights(graph: Graph, quantized: onnx.ModelProto) -> tuple[int, int]:
-    """Return the number of weights that the quantizer made integers, scalars aside, and of those with channel scales."""
+    """Return the number of weights that became integers, scalars aside, and of those with channel scales."""
     packed = {node.input[_PACKED[node.op_type]] for node in quantized.graph.node if node.op_type in _PACKED}
     if packed := packed.difference(graph.weights):
         return len(packed), 0

@@ -13,7 +13,14 @@ from benchcard.run.traits import Traits
 from benchcard.sources.resolve import Sources
 from benchcard.spec.plan import Plan
 from benchcard.steps.data import ShapeOutcome, ShapeRequest
-from benchcard.steps.models import CastRequest, ConvertOutcome, ConvertRequest, ExportOutcome, ExportRequest, GraphReport
+from benchcard.steps.models import (
+    CastRequest,
+    ConvertOutcome,
+    ConvertRequest,
+    ExportOutcome,
+    ExportRequest,
+    GraphReport,
+)
 from benchcard.steps.quantize import QuantizeOutcome, QuantizeRequest
 from benchcard.steps.step import AnyRequest, Outcome
 

@@ -14,7 +14,15 @@ from typing import Literal
 
 from benchcard import registry
 from benchcard.errors import BenchcardError, Mistake
-from benchcard.quantization.settings import ALGORITHMS, APPROACHES, BITS, BLOCK_SIZES, CALIBRATION_METHODS, DTYPES, FORMATS
+from benchcard.quantization.settings import (
+    ALGORITHMS,
+    APPROACHES,
+    BITS,
+    BLOCK_SIZES,
+    CALIBRATION_METHODS,
+    DTYPES,
+    FORMATS,
+)
 from benchcard.spec.schema import (
     Boolean,
     Duration,

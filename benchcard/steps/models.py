@@ -171,9 +171,15 @@ def cast(request: CastRequest, target: Path, progress: Progress) -> ExportOutcom
     model = target / "model.onnx"
     convert_to_float16(path_of(request.graph), model)
     loading_note(model)
-    stored, digest = stored_weights(model), model_digest(model)
-    changes = {"digest": digest, "size_bytes": _size(target), "weights": stored.count, "weight_bits": stored.bits}
-    return replace(request.graph.values, file=model.name, **changes)
+    stored = stored_weights(model)
+    return replace(
+        request.graph.values,
+        file=model.name,
+        digest=model_digest(model),
+        size_bytes=_size(target),
+        weights=stored.count,
+        weight_bits=stored.bits,
+    )
 
 
 @dataclass(frozen=True)

@@ -31,7 +31,7 @@ class Quantization:
         weights_dtype: "int8" or "uint8"; None is int8.
         activations_dtype: "int8" or "uint8"; None is int8. Dynamic activations are always uint8.
         quant_format: "QDQ" or "QOperator", for static; None is QDQ.
-        weights_symmetric: Zero point in the middle; None is yes for int8, no for uint8 and weight-only.
+        weights_symmetric: Zero point in the middle; None is yes for int8, else no.
         activations_symmetric: Zero point in the middle; None is no.
         matmul_const_b_only: Only `MatMul` whose second input is a weight; None is yes for dynamic, no for static.
         bits: 4 or 8, for weight-only; None is 4.

@@ -32,22 +32,28 @@ def quantize_weights(prepared: PreparedModel, target: Path, settings: Quantizati
     chosen |= _split_gemms(model, chosen)
     nodes = [node for node in model.graph.node if node.op_type in ("MatMul", "Gather")]
     operators = tuple(sorted({node.op_type for node in nodes if node.name in chosen}))
-    config: nbits.WeightOnlyQuantConfig | None = None  # round to nearest, `DefaultWeightOnlyQuantConfig`
     if how.algorithm == "hqq":
-        config = nbits.HQQWeightOnlyQuantConfig(how.block_size, how.bits)
+        config = nbits.HQQWeightOnlyQuantConfig(block_size=how.block_size, bits=how.bits)
     elif how.algorithm == "k_quant":
         # Its bits are 4, unless each node has its own.
         config = nbits.KQuantWeightOnlyQuantConfig(
             customized_weight_config={name: {"bits": how.bits} for name in chosen}
         )
+    else:
+        config = nbits.DefaultWeightOnlyQuantConfig(
+            block_size=how.block_size,
+            is_symmetric=how.weights_symmetric,
+            accuracy_level=how.accuracy_level,
+            op_types_to_quantize=operators,
+            bits=how.bits,
+        )
+    excluded = [node.name for node in nodes if node.name not in chosen]
+    # k_quant takes the block size and the accuracy level from here, the others from their own configuration.
     quantizer = nbits.MatMulNBitsQuantizer(
         model,
-        bits=how.bits,
         block_size=how.block_size,
-        is_symmetric=how.weights_symmetric,
         accuracy_level=how.accuracy_level,
-        nodes_to_exclude=[node.name for node in nodes if node.name not in chosen],
-        op_types_to_quantize=operators,
+        nodes_to_exclude=excluded,
         algo_config=config,
     )
     # k_quant prints a bar of its own and divides by zero in blocks of equal weights; hqq makes read-only tensors.

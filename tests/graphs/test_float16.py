@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import numpy as np
 import onnx
-import onnxruntime
 import pytest
 import tiny_graphs
 from onnx import TensorProto
 from tiny_graphs import normal, saved, written
 
 from benchcard.graphs.float16 import convert_to_float16
+from benchcard.graphs.runtime import open_session
 from benchcard.graphs.weights import stored_weights
 
 
 def outputs(path, feeds):
-    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    session = open_session(path, 1, threads=1)
     return session.run(None, {each.name: feeds[each.name] for each in session.get_inputs()})
 
 

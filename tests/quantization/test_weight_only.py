@@ -67,7 +67,7 @@ def stored(model, bits):
     block = attribute_value(node, "block_size", None)
 
     def unpacked(packed):
-        flat = packed.reshape(packed.shape[0], -1)
+        flat = packed.reshape(COLUMNS, -1)
         return flat if bits == 8 else np.stack([flat & 15, flat >> 4], -1).reshape(len(flat), -1)
 
     numbers = unpacked(weights[node.input[1]])

@@ -84,7 +84,7 @@ def recipe(record: Record, graph: str, target: str, data: Source, tokenizer: str
         return [], ""
     path, settings = path_of(export), quantized.values.how
     if settings.approach == "weight_only":
-        return [], "benchcard chose the nodes for onnxruntime's quantizer of weights one by one"
+        return [], "benchcard writes recipes of dynamic and static quantization only"
     if not _is_plain(path):
         return [], "its float graph has to be prepared before onnxruntime can quantize it"
     function, names = f"quantize_{settings.approach}", [f"quantize_{settings.approach}"]

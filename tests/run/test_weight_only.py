@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from hub_fixtures import MINE, hub
 
 from benchcard import Benchmark
 from benchcard.publishing import weights
@@ -14,6 +15,7 @@ from benchcard.sources.resolve import unresolved_sources
 from benchcard.spec.plan import make_plan
 from benchcard.steps.models import path_of
 
+__all__ = ["hub"]
 REVIEWS = Path(__file__).parents[2] / "examples" / "reviews"
 GRID = {
     "apply_quantization": [False, True],
@@ -140,3 +142,14 @@ def test_hqq_is_quantized_where_torch_is():
     steps = planned_steps(plan, unresolved_sources(plan.spec), traits_of(plan), 1)
     engines = {step.algorithm: step.engine for row in steps for step in row if step.kind == "quantize"}
     assert engines == {"rtn": "onnx", "hqq": "torch"}
+
+
+def test_a_push_says_how_a_file_of_four_bits_is_loaded(results, hub):
+    """The model is pushed under the name of Transformers.js, with the lines that load it, and why it has no recipe."""
+    row = row_of(results, "weight_only", 4, "float16")
+    results.push_to_hub(MINE, artifacts=[row], endpoint=hub.endpoint, token=hub.token)
+    text = hub.read(MINE, "README.md").decode()
+    assert "onnx/model_q4f16.onnx" in hub.files(MINE)
+    assert f'pipeline("text-classification", "{MINE}", {{ dtype: "q4f16" }});' in text
+    assert "There is no recipe for `model_q4f16.onnx` with onnxruntime alone: " in text
+    assert "int4+float16" in text

@@ -6,6 +6,7 @@ registries. Tests compare these rules with quantized graphs. The quantization it
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Callable, Mapping
 from enum import StrEnum
@@ -317,5 +318,5 @@ def _weight_only_rule(graph: Graph, node: NodeProto, settings: Quantization, qua
     if operator == "Gather":
         return None if (how.algorithm, how.bits) == ("rtn", 4) and graph.opset >= 21 else FloatReason.TABLE
     rows = shape[1] if attribute_value(node, "transB", 0) else shape[0]
-    is_odd = -(-rows // how.block_size) % 2 == 1 if how.block_size else False
-    return FloatReason.ODD_BLOCKS if (how.algorithm, how.bits) == ("k_quant", 4) and is_odd else None
+    blocks = math.ceil(rows / (how.block_size or rows))
+    return FloatReason.ODD_BLOCKS if (how.algorithm, how.bits) == ("k_quant", 4) and blocks % 2 else None

@@ -37,8 +37,8 @@ class Quantization:
         bits: 4 or 8, for weight-only; None is 4.
         block_size: Weights that share a scale, for weight-only; None is 32.
         algorithm: "rtn" (round to nearest), "hqq" or "k_quant", for weight-only; None is rtn.
-        accuracy_level: What products may be computed in, for weight-only: 1 is float32, 2 float16, 3 bfloat16, 4 int8, and
-            0 leaves it to the runtime; None is 0.
+        accuracy_level: What products may be computed in, for weight-only: 1 is float32, 2 float16, 3 bfloat16, 4 int8,
+            and 0 leaves it to the runtime; None is 0.
     """
 
     approach: str

@@ -30,6 +30,7 @@ _BUILT_IN: Mapping[str, Mapping[str, str]] = {
     "frameworks": {
         "onnxruntime": "benchcard.frameworks.onnxruntime:OnnxRuntime",
         "pytorch": "benchcard.frameworks.pytorch:PyTorch",
+        "openvino": "benchcard.frameworks.openvino:OpenVino",
     },
     "tasks": {
         "image-classification": "benchcard.tasks.image_classification:ImageClassification",

@@ -9,10 +9,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from benchcard.analysis import row_facts
 from benchcard.analysis.records import Records
 from benchcard.evaluation import padding
-from benchcard.frameworks.kernels import FUSIBLE, partly_fused
+from benchcard.frameworks.kernels import FUSIBLE, Kernel, partly_fused
 from benchcard.quantization.outcomes import Exclusion, Loss
 from benchcard.run.record import Record, Search
-from benchcard.steps.models import ModelFile
+from benchcard.steps.models import ConvertOutcome, ModelFile
 from benchcard.steps.quantize import ExplainOutcome
 from benchcard.steps.step import Outcome
 from benchcard.utils.text import pluralize
@@ -118,9 +118,13 @@ def explain_row(records: Records, record: Record, quality: Mapping[int, float], 
         yield f"It has no {missing}: {str(failure).removesuffix('.')}."
     if note := padding.NOTES.get(_batches(record) or ""):
         yield f"Its outputs {note}."
+    if record.outcomes.convert is not None:
+        yield from _explain_conversion(record, record.outcomes.convert.values)
     if not row.quantized:
         kernels = row_facts.kernels_of(record)
-        if any(kernel.numbers == "conversion" or _QUANTIZED_KERNEL.match(kernel.name) for kernel in kernels):
+        if record.quantized:
+            yield _name_kernels(kernels)
+        elif any(kernel.numbers == "conversion" or _QUANTIZED_KERNEL.match(kernel.name) for kernel in kernels):
             yield "Its graph was already quantized, and is run unchanged."
         elif record.digest is not None:
             yield "It is not quantized."
@@ -153,6 +157,24 @@ def explain_row(records: Records, record: Record, quality: Mapping[int, float], 
         yield f"Its {metric} is {quality[row.row]:.3f}, the baseline's {quality[row.baseline]:.3f}."
     if record.outcomes.explain is not None:
         yield from _explain_losses(record, record.outcomes.explain.values)
+
+
+def _explain_conversion(record: Record, convert: ConvertOutcome) -> Iterator[str]:
+    """Yield what the framework that converted the graph says of its model."""
+    size = f"{convert.size_bytes / 1e6:.1f} MB"
+    yield f"`{record.configuration['framework']}` made its model of the ONNX graph ({size})."
+    for note in convert.notes:
+        yield f"{note}."
+
+
+def _name_kernels(kernels: Sequence[Kernel]) -> str:
+    """Return which kernels compute in 8 bits, of a model that its framework quantized."""
+    in_8_bits = [f"{kernel.nodes} `{kernel.name}`" for kernel in kernels if kernel.numbers == "8 bits"]
+    computing = [kernel for kernel in kernels if kernel.numbers in ("8 bits", "float")]
+    count = f"of {pluralize(sum(kernel.nodes for kernel in computing), 'kernel')} that compute"
+    if not computing:
+        return "Its framework quantized it."
+    return f"In 8 bits, {count}: {_join(in_8_bits)}." if in_8_bits else f"None {count} does so in 8 bits."
 
 
 def _explain_kernels(record: Record, counts: Mapping[str, int]) -> Iterator[str]:

@@ -45,7 +45,8 @@ _TOO_WIDE = 1.5
 _FOLLOWING = ("core_seconds_per_1000", "cost_per_million")
 _PROCESSOR = ("processor", "architecture", "instructions", "physical_cores", "usable_cores", "quota_cpus")
 # The libraries whose versions change figures.
-_LIBRARIES = ("onnxruntime", "torch", "onnx", "transformers", "datasets", "evaluate", "scikit-learn", "numpy")
+_RUNTIMES = ("onnxruntime", "torch", "openvino", "nncf")
+_LIBRARIES = (*_RUNTIMES, "onnx", "transformers", "datasets", "evaluate", "scikit-learn", "numpy")
 
 _EXPECTED_RUN = (
     "Expected a run of the card's own benchmark: `benchcard verify CARD` runs it, and its options `--model` and "

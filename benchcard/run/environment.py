@@ -25,7 +25,8 @@ def versions_of(plan: Plan) -> dict[str, str]:
         "frameworks": plan.frameworks,
         "backends": [plan.spec.get("backend")],
     }
-    return {**library_versions(), **registry.versions(used)}
+    libraries = {name for used in plan.frameworks for name in getattr(registry.framework(used), "libraries", ())}
+    return {**library_versions(sorted(libraries)), **registry.versions(used)}
 
 
 def expect_same_environment(begun: RunInfo, here: Machine, now: Mapping[str, str | None], path: Path) -> None:

@@ -123,7 +123,7 @@ def explain_row(records: Records, record: Record, quality: Mapping[int, float], 
     if not row.quantized:
         kernels = row_facts.kernels_of(record)
         if record.quantized:
-            yield _name_kernels(kernels)
+            yield from [_name_kernels(kernels)] if kernels else ()
         elif any(kernel.numbers == "conversion" or _QUANTIZED_KERNEL.match(kernel.name) for kernel in kernels):
             yield "Its graph was already quantized, and is run unchanged."
         elif record.digest is not None:
@@ -169,12 +169,12 @@ def _explain_conversion(record: Record, convert: ConvertOutcome) -> Iterator[str
 
 def _name_kernels(kernels: Sequence[Kernel]) -> str:
     """Return which kernels compute in 8 bits, of a model that its framework quantized."""
-    in_8_bits = [f"{kernel.nodes} `{kernel.name}`" for kernel in kernels if kernel.numbers == "8 bits"]
-    computing = [kernel for kernel in kernels if kernel.numbers in ("8 bits", "float")]
-    count = f"of {pluralize(sum(kernel.nodes for kernel in computing), 'kernel')} that compute"
-    if not computing:
-        return "Its framework quantized it."
-    return f"In 8 bits, {count}: {_join(in_8_bits)}." if in_8_bits else f"None {count} does so in 8 bits."
+    in_8_bits = [kernel for kernel in kernels if kernel.numbers == "8 bits"]
+    in_float = sum(kernel.nodes for kernel in kernels if kernel.numbers == "float")
+    if not in_8_bits:
+        return f"None of its kernels computes in 8 bits, {in_float} compute in floating point."
+    names = _join([f"{kernel.nodes} `{kernel.name}`" for kernel in in_8_bits])
+    return f"In 8 bits it computes {names}; {pluralize(in_float, 'kernel')} in floating point."
 
 
 def _explain_kernels(record: Record, counts: Mapping[str, int]) -> Iterator[str]:

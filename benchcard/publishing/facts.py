@@ -332,7 +332,7 @@ def _figures(
     figures |= {CHANGED: figure(changed), SAMPLES: figure(samples)}
     figures |= {name: _finite(interval) for name, interval in row_facts.fidelity(record).items()}
     figures |= {RECOVERY: _finite(recovery(record)), **{name: figure(model[name]) for name in (SIZE_SAVED, BITS)}}
-    if model[NODES[0]] is not None:
+    if record.quantized:
         figures |= {name: figure(model[name]) for name in NODES}
     return {name: interval for name, interval in figures.items() if interval is not None}
 

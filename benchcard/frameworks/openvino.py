@@ -62,8 +62,8 @@ _OTHERS = (
     "LogicalXor NotEqual Range Reorder Select StridedSlice VariadicSplit"
 )
 _FLOATS = ("f32", "f16", "bf16", "f64")
-# Names that OpenVINO numbers by what else the process has done.
-_NUMBERED = re.compile(r'(<layer id="(\d+)" name="[A-Z][A-Za-z]*)(?:_\d+)+(?=["_/])')
+# Names that OpenVINO numbers by what else the process has done. Those of results are the names of outputs.
+_NUMBERED = re.compile(r'(<layer id="(\d+)" name="[A-Z][A-Za-z]*)(?:_\d+)+(?=["_/])(?![^>]*type="Result")')
 
 
 class OpenVino:
@@ -159,7 +159,7 @@ class Compiled:
         compiled = self._compile()
         self._request = compiled.create_infer_request()
         self._inputs = tuple(_input(port) for port in compiled.inputs)
-        self._outputs = [port.any_name for port in compiled.outputs]
+        self._outputs = [_output_name(port) for port in compiled.outputs]
         only = {"batch_size": only_batch_size(self._inputs), "input_length": only_length(self._inputs)}
         self.facts: Mapping[str, object] = {
             "runtime": f"openvino {_version(self._ov)}",
@@ -311,6 +311,12 @@ def _compile(ov: Any, model: Path, settings: Mapping[str, object], **others: obj
 def _input(port: Any) -> GraphInput:
     shape = tuple(None if size.is_dynamic else size.get_length() for size in port.get_partial_shape())
     return GraphInput(port.any_name, np.dtype(port.get_element_type().to_dtype()), shape)
+
+
+def _output_name(port: Any) -> str:
+    """Return the name of an output in the graph; its tensor may have others too, of inner tensors that it equals."""
+    name = str(port.get_node().get_friendly_name()).removesuffix("/sink_port_0")
+    return name if name in port.get_names() else str(port.any_name)
 
 
 def _plain(value: Any) -> object:

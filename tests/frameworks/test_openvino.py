@@ -126,6 +126,18 @@ def test_a_call_takes_what_the_model_takes_in_its_types(converted, graph):
     np.testing.assert_array_equal(outputs["y"], kept)
 
 
+def test_outputs_have_the_names_of_the_graph(tmp_path):
+    """In their order, also where two of them are the same tensor, or an inner tensor is an output with another name."""
+    graph = written(
+        '<ir_version: 8, opset_import: ["" : 17]> g (float[b] x) => (float[b] z, float[b] Out_12, float[b] last, '
+        "float[b] w) { a = Relu(x) z = Identity(a) Out_12 = Neg(a) last = Identity(z) w = Identity(x) }"
+    )
+    made = framework().convert(saved(graph, tmp_path / "model.onnx"), tmp_path, {}, ())
+    outputs = framework().open(tmp_path / made.file, {})({"x": np.array([1, -2])})
+    assert [*outputs] == ["z", "Out_12", "last", "w"]
+    assert [values.tolist() for values in outputs.values()] == [[1, 0], [-1, 0], [1, 0], [1, -2]]
+
+
 def test_a_fixed_size_is_a_fact(tmp_path):
     """A model that takes one batch size and number of tokens says so, as a session of ONNX Runtime does."""
     graph = written(
@@ -163,7 +175,7 @@ def test_weights_take_the_bits_of_their_dtype(converted, graph, arguments, bits,
 
 
 def test_what_is_stored_is_counted(converted):
-    """A note has the numbers of each type: two layers in 4 bits, the last one in 8 with its zero points, scales in 16."""
+    """A note has the numbers of each type: two layers in 4 bits, the last in 8 with its zero points, scales in 16."""
     made, _ = converted(dtype="int4_weights", group_size=64, symmetric=True)
     assert made.notes == ("OpenVINO stores 8192 numbers as i4, 4160 numbers as u8, 192 numbers as f16",)
 

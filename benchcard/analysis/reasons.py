@@ -119,7 +119,7 @@ def explain_row(records: Records, record: Record, quality: Mapping[int, float], 
     if note := padding.NOTES.get(_batches(record) or ""):
         yield f"Its outputs {note}."
     if record.outcomes.convert is not None:
-        yield from _explain_conversion(record, record.outcomes.convert.values)
+        yield _explain_conversion(row["framework"], record.outcomes.convert.values)
     if not row.quantized:
         kernels = row_facts.kernels_of(record)
         if record.quantized:
@@ -159,12 +159,11 @@ def explain_row(records: Records, record: Record, quality: Mapping[int, float], 
         yield from _explain_losses(record, record.outcomes.explain.values)
 
 
-def _explain_conversion(record: Record, convert: ConvertOutcome) -> Iterator[str]:
-    """Yield what the framework that converted the graph says of its model."""
-    size = f"{convert.size_bytes / 1e6:.1f} MB"
-    yield f"`{record.configuration['framework']}` made its model of the ONNX graph ({size})."
-    for note in convert.notes:
-        yield f"{note}."
+def _explain_conversion(framework: str, convert: ConvertOutcome) -> str:
+    """Return what the model is that a framework made of the graph."""
+    kinds = sorted(convert.kinds.items(), key=lambda pair: -pair[1])
+    stored = f", with {_join([f'{count:,} weights as {kind}' for kind, count in kinds])}" if kinds else ""
+    return f"`{framework}` made its model of the ONNX graph ({convert.size_bytes / 1e6:.1f} MB){stored}."
 
 
 def _name_kernels(kernels: Sequence[Kernel]) -> str:

@@ -8,6 +8,7 @@ https://docs.openvino.ai/2026/openvino-workflow/running-inference/inference-devi
 
 from __future__ import annotations
 
+import math
 import re
 import sys
 from collections import Counter
@@ -30,10 +31,11 @@ if TYPE_CHECKING:
     import openvino
 
     from benchcard.frameworks.protocol import Arrays, Options, Outputs
+    from benchcard.graphs.weights import StoredWeights
 
 # The names that optimum-intel loads from a repository or a folder of it.
 # Source: optimum-intel, optimum/intel/openvino/utils.py.
-_XML, _BIN = "openvino_model.xml", "openvino_model.bin"
+_XML = "openvino_model.xml"
 _CLASSES = {
     "image-classification": "OVModelForImageClassification",
     "text-classification": "OVModelForSequenceClassification",
@@ -62,6 +64,10 @@ _OTHERS = (
     "LogicalXor NotEqual Range Reorder Select StridedSlice VariadicSplit"
 )
 _FLOATS = ("f32", "f16", "bf16", "f64")
+# The names of types in the rest of benchcard, and the types of numbers that are no weights.
+_TYPES = {"i8": "int8", "u8": "uint8", "i4": "int4", "u4": "uint4"}
+_TYPES |= {f"f{bits}": f"float{bits}" for bits in (16, 32, 64)} | {"bf16": "bfloat16"}
+_NO_WEIGHTS = ("i32", "i64", "boolean")
 # Names that OpenVINO numbers by what else the process has done. Those of results are the names of outputs.
 _NUMBERED = re.compile(r'(<layer id="(\d+)" name="[A-Z][A-Za-z]*)(?:_\d+)+(?=["_/])(?![^>]*type="Result")')
 
@@ -128,9 +134,7 @@ class OpenVino:
         ov.save_model(model, str(target / _XML), compress_to_fp16=dtype == "fp16")
         file = target / _XML
         file.write_text(_NUMBERED.sub(r"\1_\2", file.read_text(encoding="utf-8")), encoding="utf-8")
-        bits = 8 * (target / _BIN).stat().st_size
-        notes = (f"OpenVINO stores {_stored(ov.Core().read_model(str(file)))}",)
-        return Converted(_XML, quantized=dtype in ("int8", *_WEIGHTS), weight_bits=bits, notes=notes)
+        return Converted(_XML, dtype in ("int8", *_WEIGHTS), _stored(ov.Core().read_model(str(file))))
 
     def snippet(self, repo_id: str, path: str, task: str) -> Snippet:
         """Return the lines that open and call a published model."""
@@ -290,14 +294,19 @@ def _compress(model: openvino.Model, arguments: Options) -> openvino.Model:
     return compressed
 
 
-def _stored(model: openvino.Model) -> str:
-    """Return in words how many numbers a model stores in which type; integers of 64 bits are shapes and indices."""
-    counts: Counter[str] = Counter()
+def _stored(model: openvino.Model) -> StoredWeights:
+    """Return what a model stores; integers of 32 and 64 bits are shapes and indices."""
+    from benchcard.graphs.weights import StoredWeights
+
+    kinds: Counter[str] = Counter()
+    bits = 0
     for node in model.get_ops():
-        if node.get_type_name() == "Constant":
-            counts[node.get_element_type().get_type_name()] += int(np.prod(node.get_output_shape(0)))
-    kinds = [(kind, count) for kind, count in counts.most_common() if kind not in ("i64", "i32", "boolean")]
-    return ", ".join(f"{count} numbers as {kind}" for kind, count in kinds)
+        kind = node.get_element_type() if node.get_type_name() == "Constant" else None
+        if kind is not None and kind.get_type_name() not in _NO_WEIGHTS:
+            size = math.prod(node.get_output_shape(0))
+            kinds[_TYPES.get(kind.get_type_name(), kind.get_type_name())] += size
+            bits += size * kind.bitwidth
+    return StoredWeights(kinds.total(), bits, kinds)
 
 
 def _compile(ov: Any, model: Path, settings: Mapping[str, object], **others: object) -> openvino.CompiledModel:

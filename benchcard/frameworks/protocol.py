@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from benchcard.graphs.weights import StoredWeights
+
     Arrays: TypeAlias = Mapping[str, NDArray[np.generic]]
     Outputs: TypeAlias = dict[str, NDArray[Any]]
 Options: TypeAlias = Mapping[str, Any]
@@ -102,15 +104,13 @@ class Converted:
 
     Attributes:
         file: The name of the file or folder in `target`.
-        quantized: Whether weights or activations have 8 bits or fewer, and the float graph had more.
-        weight_bits: The bits of all stored weights with their scales, where they were counted.
-        notes: Sentences on the model for `results.explain`, without their full stop.
+        quantized: Whether weights or activations have 8 bits or fewer, and those of the graph had more.
+        weights: What it stores; None where that is not known.
     """
 
     file: str
     quantized: bool = False
-    weight_bits: int | None = None
-    notes: tuple[str, ...] = ()
+    weights: StoredWeights | None = None
 
 
 @dataclass(frozen=True)

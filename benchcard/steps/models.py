@@ -94,11 +94,14 @@ class ExportRequest(Request[ExportOutcome]):
 
 @dataclass(frozen=True, kw_only=True)
 class ConvertOutcome(ModelFile):
-    """A model in the form that another framework opens. `quantized` and `notes` are those of `Converted`."""
+    """A model in the form that another framework opens.
+
+    `quantized` is that of `Converted`; `kinds` has the number of weights by what they are stored in.
+    """
 
     size_bytes: Count = 0
     quantized: bool = False
-    notes: tuple[str, ...] = ()
+    kinds: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -200,7 +203,15 @@ def convert(request: ConvertRequest, target: Path, progress: Progress) -> Conver
         raise ArtifactError(f"{problem}, but wrote no such file")
     # All files count: weights may be beside the file that the framework opens.
     files = {name: content_digest(path) for name, path in list_files(target).items() if name != "log.txt"}
-    return ConvertOutcome(**vars(made), digest=digest(files), size_bytes=_size(target))
+    return ConvertOutcome(
+        file=made.file,
+        digest=digest(files),
+        size_bytes=_size(target),
+        quantized=made.quantized,
+        weights=made.weights.count if made.weights else None,
+        weight_bits=made.weights.bits if made.weights else None,
+        kinds=made.weights.kinds if made.weights else {},
+    )
 
 
 def _size(folder: Path) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from importlib.util import find_spec
@@ -166,7 +167,7 @@ def test_weights_take_the_bits_of_their_dtype(converted, graph, arguments, bits,
     """Beside the scales, and the last layer, which NNCF keeps in 8 bits where others have 4; outputs stay close."""
     made, folder = converted(**arguments)
     last_layer = (8 - bits) / 3 if bits < 8 else 0
-    assert bits <= made.weight_bits / (3 * 64 * 64) < bits + last_layer + 2
+    assert bits <= made.weights.bits / (3 * 64 * 64) < bits + last_layer + 2
     assert made.quantized == (bits <= 8)
     inputs = normal(5, 64, seed=3)
     outputs = framework().open(folder / made.file, {})({"x": inputs})["y"]
@@ -175,9 +176,11 @@ def test_weights_take_the_bits_of_their_dtype(converted, graph, arguments, bits,
 
 
 def test_what_is_stored_is_counted(converted):
-    """A note has the numbers of each type: two layers in 4 bits, the last in 8 with its zero points, scales in 16."""
+    """By type: two layers in 4 bits, the last in 8 with its zero points, scales in 16."""
     made, _ = converted(dtype="int4_weights", group_size=64, symmetric=True)
-    assert made.notes == ("OpenVINO stores 8192 numbers as i4, 4160 numbers as u8, 192 numbers as f16",)
+    assert made.weights.kinds == {"int4": 8192, "uint8": 4160, "float16": 192}
+    assert made.weights.bits == 4 * 8192 + 8 * 4160 + 16 * 192
+    assert made.weights.dtype == "int4+uint8"
 
 
 @pytest.mark.parametrize("dtype", [None, "fp16", "int8", "int8_weights", "int4_weights"])
@@ -238,7 +241,7 @@ def test_what_cannot_be_converted_is_told(converted, tmp_path):
     graph = written(
         '<ir_version: 8, opset_import: ["my.own" : 1]> g (float[b] x) => (float[b] y) { y = my.own.Odd(x) }'
     )
-    with pytest.raises(ArtifactError, match=r"cannot read odd\.onnx: .*No conversion rule found .*my\.own\.Odd$"):
+    with pytest.raises(ArtifactError, match=r"cannot read odd\.onnx: FrontEnd.*my\.own\.Odd$"):
         framework().convert(saved(graph, tmp_path / "odd.onnx"), tmp_path, {}, ())
     with pytest.raises(ArtifactError, match=r"groups of 128, as .*channel size: 64.*choose a `group_size`"):
         converted(dtype="int4_weights", group_size=128)
@@ -336,7 +339,7 @@ def test_a_grid_of_three_frameworks(results):
     assert "It is not quantized" not in results.explain(int8) + results.explain(weights)
     assert "It is not quantized" in results.explain(floats)
     assert "None of its kernels computes in 8 bits" in results.explain(weights)
-    assert "numbers as i8" in results.explain(int8)
+    assert "weights as int8" in results.explain(int8)
     assert results.records.info.versions.keys() >= {"openvino", "nncf"}
     opened = [each for parts in results.records.parts.values() for part in parts for each in part.outcome.opened]
     facts = [each.facts for each in opened if str(each.facts["runtime"]).startswith("openvino")]
@@ -359,6 +362,8 @@ def test_ir_is_pushed_in_the_layout_that_optimum_intel_loads(results, ground, hu
     assert {*(f"openvino/{name}" for name in pair), *(f"openvino_row{row + 1}/{name}" for name in pair)} <= files
     assert "config.json" in files
     card = hub.read(MINE, "README.md").decode()
+    size = results.models["size_mb"][row]
+    assert re.search(rf"\| `openvino/openvino_model.xml` +\| +{row} \| float32 +\| 3\d\.\d \| +{size:.3g} \|", card)
     assert f'OVModelForImageClassification.from_pretrained("{MINE}", subfolder="openvino")' in card
     assert "\n- quantized\n" in card
     folder = results.path / "repository"

@@ -274,6 +274,11 @@ def versions(used: Mapping[str, Iterable[str]]) -> dict[str, str]:
     return dict(sorted(filter(None, packages)))
 
 
+def libraries(frameworks: Iterable[str]) -> list[str]:
+    """Return the packages, beside those that benchcard needs anyway, that these frameworks run models with."""
+    return sorted({name for used in frameworks for name in getattr(framework(used), "libraries", ())})
+
+
 def registered_by_call() -> list[tuple[str, str, str]]:
     """Return what calls registered for child processes, for `register_again`: group, name, and pickled object."""
     return [entry for group in _USED_IN_CHILDREN for entry in _registry(group).registered_by_call()]

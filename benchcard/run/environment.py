@@ -25,8 +25,7 @@ def versions_of(plan: Plan) -> dict[str, str]:
         "frameworks": plan.frameworks,
         "backends": [plan.spec.get("backend")],
     }
-    libraries = {name for used in plan.frameworks for name in getattr(registry.framework(used), "libraries", ())}
-    return {**library_versions(sorted(libraries)), **registry.versions(used)}
+    return {**library_versions(registry.libraries(plan.frameworks)), **registry.versions(used)}
 
 
 def expect_same_environment(begun: RunInfo, here: Machine, now: Mapping[str, str | None], path: Path) -> None:

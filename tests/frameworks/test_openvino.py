@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import sys
+from importlib import metadata
 from importlib.util import find_spec
 
 import numpy as np
@@ -18,6 +19,7 @@ from tasks.test_onnxruntime import ROWS, agree, exported, passed
 from tiny_graphs import normal, saved, written
 
 from benchcard import Benchmark, registry
+from benchcard.backends.parcel import requirements
 from benchcard.errors import ArtifactError, BenchcardError, SpecError
 from benchcard.evaluation.rows import read_predictions
 from benchcard.steps import evaluate, models
@@ -292,6 +294,14 @@ def test_a_step_counts_weights_beside_the_file(graph, tmp_path):
     assert outcomes[0].digest == outcomes[2].digest != outcomes[1].digest
     xml = [(tmp_path / str(number) / "openvino_model.xml").read_bytes() for number in (0, 1)]
     assert xml[0] == xml[1]
+
+
+def test_a_job_elsewhere_installs_what_the_framework_needs():
+    """The requirements of a parcel have OpenVINO where a row uses it, and not elsewhere."""
+    lines = {line.partition("==")[0]: line.partition("==")[2] for line in requirements(["pytorch", "openvino"])}
+    assert lines["openvino"] == metadata.version("openvino")
+    assert lines["nncf"] == metadata.version("nncf")
+    assert not {"openvino", "nncf"} & {line.partition("==")[0] for line in requirements(["onnxruntime"])}
 
 
 GRID = """

@@ -423,6 +423,8 @@ def show(
             write_text(f"{place}: {failure['type']}: {failure['message']}")
         for choice in results.choices(max_drop, fidelity):
             write_text(f"\nbest: {choice.explain()}")
+        if cheapest := results.cheapest(max_drop, fidelity):
+            write_text(f"\ncheapest: {cheapest}")
 
 
 @main.command()

@@ -135,6 +135,29 @@ def test_the_lines_make_the_same_graphs(results, approach, tmp_path, monkeypatch
     assert f"Make {len(made)} models again" in card
     where = {"dynamic": "`onnx/model.onnx`, the float graph in this repository", "static": "`model.onnx`, the float"}
     assert where[approach] in card
+    assert "There is no recipe" not in card
+
+
+@pytest.mark.slow
+def test_histograms_have_no_recipe_of_samples_of_different_shapes(results):
+    """ONNX Runtime cannot count texts of different lengths together; extremes, and their averages, it can."""
+    run = results[1]
+    record = run.records.records[0]
+    (data,) = run.records.info.sources.datasets.values()
+    parameters = record.configuration.parameters
+    for change, why in (
+        ({"calibration_moving_average": True}, None),
+        ({"method": "percentile"}, "by `percentile` takes samples of one shape only"),
+        ({"method": "entropy"}, "by `entropy` takes samples of one shape only"),
+    ):
+        changed = {**parameters, "calibration": {**parameters["calibration"], **change}}
+        other = replace(record, configuration=replace(record.configuration, parameters=changed))
+        arguments = (other, "model.onnx", "made.onnx", replace(data, local=False), "me/it")
+        if why is None:
+            assert "'CalibMovingAverage': True" in recipe.make_recipe(*arguments).call
+        else:
+            with pytest.raises(recipe.NoRecipe, match=why):
+                recipe.make_recipe(*arguments)
 
 
 @pytest.mark.slow

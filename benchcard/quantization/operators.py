@@ -302,10 +302,23 @@ def _dynamic_rule(graph: Graph, node: NodeProto, settings: Quantization, quantiz
     return reason
 
 
+def matrix_of(graph: Graph, node: NodeProto) -> tuple[str, bool]:
+    """Return the second matrix of a `MatMul` or `Gemm`, and whether it is transposed, by the node or before it.
+
+    PyTorch's exporters leave large weights to be transposed in the graph.
+    """
+    matrix, is_transposed = node.input[1], bool(attribute_value(node, "transB", 0))
+    before = graph.producer(matrix)
+    if before is None or before.op_type != "Transpose" or attribute_value(before, "perm", [1, 0]) != [1, 0]:
+        return matrix, is_transposed
+    source = before.input[0]
+    return (source, not is_transposed) if source in graph.weights else (matrix, is_transposed)
+
+
 def _weight_only_rule(graph: Graph, node: NodeProto, settings: Quantization, quantized: set[str]) -> FloatReason | None:
     """Apply the rule of `MatMulNBitsQuantizer`: a matrix of weights is stored in blocks of few bits."""
     operator, how = node.op_type, settings.resolved
-    weight = node.input[0] if operator == "Gather" else node.input[1]
+    weight, is_transposed = (node.input[0], False) if operator == "Gather" else matrix_of(graph, node)
     shape = graph.weight_shapes.get(weight, ())
     if not graph.is_float_weight(weight):
         return _not_float(graph, weight) or FloatReason.NOT_CONSTANT
@@ -317,6 +330,6 @@ def _weight_only_rule(graph: Graph, node: NodeProto, settings: Quantization, qua
         return FloatReason.NOT_A_MATRIX
     if operator == "Gather":
         return None if (how.algorithm, how.bits) == ("rtn", 4) and graph.opset >= 21 else FloatReason.TABLE
-    rows = shape[1] if attribute_value(node, "transB", 0) else shape[0]
+    rows = shape[1] if is_transposed else shape[0]
     blocks = math.ceil(rows / (how.block_size or rows))
     return FloatReason.ODD_BLOCKS if (how.algorithm, how.bits) == ("k_quant", 4) and blocks % 2 else None

@@ -16,9 +16,9 @@ import onnx
 from onnx import helper, numpy_helper
 
 from benchcard.graphs.files import write_model
-from benchcard.graphs.graph import PreparedModel, attribute_value
+from benchcard.graphs.graph import Graph, PreparedModel
 from benchcard.graphs.traversal import all_nodes
-from benchcard.quantization.operators import float_reasons
+from benchcard.quantization.operators import float_reasons, matrix_of
 from benchcard.quantization.settings import Quantization
 
 
@@ -29,7 +29,7 @@ def quantize_weights(prepared: PreparedModel, target: Path, settings: Quantizati
 
     chosen = {name for name, reason in float_reasons(prepared.graph, settings).items() if reason is None}
     model, how = onnx.load(str(prepared.path)), settings.resolved
-    chosen |= _split_gemms(model, chosen)
+    chosen |= _write_products(model, prepared.graph, chosen)
     nodes = [node for node in model.graph.node if node.op_type in ("MatMul", "Gather")]
     operators = tuple(sorted({node.op_type for node in nodes if node.name in chosen}))
     if how.algorithm == "hqq":
@@ -67,28 +67,34 @@ def quantize_weights(prepared: PreparedModel, target: Path, settings: Quantizati
     write_model(result, target)
 
 
-def _split_gemms(model: onnx.ModelProto, chosen: Collection[str]) -> set[str]:
-    """Write each chosen `Gemm` as a `MatMul` and an `Add`, and return the names of the `MatMul`."""
+def _write_products(model: onnx.ModelProto, graph: Graph, chosen: Collection[str]) -> set[str]:
+    """Write each chosen `Gemm` as a `MatMul` and an `Add`, and transpose the weights that the graph transposes.
+
+    Returns the names of the new `MatMul`.
+    """
     names: set[str] = set()
     weights = {weight.name: weight for weight in model.graph.initializer}
     nodes: list[onnx.NodeProto] = []
     for node in model.graph.node:
-        if node.op_type != "Gemm" or node.name not in chosen:
+        if node.op_type not in ("MatMul", "Gemm") or node.name not in chosen:
             nodes.append(node)
             continue
-        left, right, *bias = node.input
-        if attribute_value(node, "transB", 0):
-            transposed = f"{right}_Transposed"
-            if transposed not in weights:
-                weights[transposed] = numpy_helper.from_array(numpy_helper.to_array(weights[right]).T, transposed)
-                model.graph.initializer.append(weights[transposed])
-            right = transposed
-        (output,) = node.output
-        product = f"{output}_MatMul" if any(bias) else output
-        nodes.append(helper.make_node("MatMul", [left, right], [product], f"{node.name}_MatMul"))
-        if any(bias):
-            nodes.append(helper.make_node("Add", [product, *bias], [output], f"{node.name}_Add"))
+        matrix, is_transposed = matrix_of(graph, node)
+        if is_transposed:
+            source, matrix = weights[matrix], f"{matrix}_Transposed"
+            if matrix not in weights:
+                weights[matrix] = numpy_helper.from_array(numpy_helper.to_array(source).T, matrix)
+                model.graph.initializer.append(weights[matrix])
+        if node.op_type == "MatMul":
+            node.input[1] = matrix
+            nodes.append(node)
+            continue
         names.add(f"{node.name}_MatMul")
+        (output,), bias = node.output, [tensor for tensor in node.input[2:] if tensor]
+        product = f"{output}_MatMul" if bias else output
+        nodes.append(helper.make_node("MatMul", [node.input[0], matrix], [product], f"{node.name}_MatMul"))
+        if bias:
+            nodes.append(helper.make_node("Add", [product, *bias], [output], f"{node.name}_Add"))
     del model.graph.node[:]
     model.graph.node.extend(nodes)
     return names
@@ -96,10 +102,25 @@ def _split_gemms(model: onnx.ModelProto, chosen: Collection[str]) -> set[str]:
 
 def _clean_weights(model: onnx.ModelProto) -> None:
     """Remove weights that no node reads, and all but one of those that the quantizer makes of a weight with several
-    readers.
+    readers. A `Transpose` of a weight that no node reads is removed, too.
     """
-    read = {tensor for node in all_nodes(model.graph) for tensor in node.input}
-    read |= {output.name for output in model.graph.output}
+    names = {weight.name for weight in model.graph.initializer}
+    read = _read_tensors(model)
+    unread = [
+        node
+        for node in model.graph.node
+        if node.op_type == "Transpose" and node.input[0] in names and node.output[0] not in read
+    ]
+    for node in unread:
+        model.graph.node.remove(node)
+    read = _read_tensors(model)
     weights = {weight.name: weight for weight in model.graph.initializer if weight.name in read}
     del model.graph.initializer[:]
     model.graph.initializer.extend(weights.values())
+
+
+def _read_tensors(model: onnx.ModelProto) -> set[str]:
+    """Return the tensors that nodes read, or the graph returns."""
+    return {tensor for node in all_nodes(model.graph) for tensor in node.input}.union(
+        output.name for output in model.graph.output
+    )

@@ -253,3 +253,27 @@ def test_the_layers_that_cost_most_are_found(tmp_path):
     losses = measure_losses(path, path.with_name("quantized.onnx"), feeds, settings=how, folder=tmp_path)
     assert {layer.operator for layer in losses.layers} == {"MatMul", "Gemm"}
     assert losses.outputs.snr_db > 30
+
+
+def test_a_weight_that_the_graph_transposes_is_quantized(tmp_path):
+    """PyTorch leaves a large weight to be transposed: the product is quantized, and a table that shares it stays."""
+    text = """
+    <ir_version: 10, opset_import: ["" : 20]>
+    g (int64[N] ids) => (float[N, 48] y, float[N, 40] z) {
+        x = Gather (table, ids)
+        turned = Transpose <perm = [1, 0]> (table)
+        y = MatMul (x, turned)
+        other = Transpose (v)
+        z = Gemm <transB = 1> (x, w)
+        t = MatMul (x, other)
+    }
+    """
+    given = {"table": normal(48, 64), "v": normal(40, 64), "w": normal(40, 64)}
+    path = saved(written(text, given), tmp_path / "float.onnx")
+    for algorithm in ("rtn", "k_quant"):
+        model, report = quantized(path, weight_only("Gemm", "MatMul", algorithm=algorithm))
+        assert (report.nodes_quantized, report.weights_quantized, report.notes) == (3, 3, ())
+        assert [node.op_type for node in model.graph.node] == ["Gather", *["MatMulNBits"] * 3]
+        assert given.keys() & tensors(model).keys() == {"table"}
+        error = np.abs(run(path.with_name("quantized.onnx")) - run(path)).mean()
+        assert error < np.abs(run(path)).mean() / 3

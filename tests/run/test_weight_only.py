@@ -126,6 +126,7 @@ def test_the_card_names_the_rows(results):
     text = str(results.card())
     for name in ("weight_only, bits 4, float16", "weight_only, bits 8, float32", "not quantized, float16"):
         assert name in text
+    assert "Nodes of weight-only rows do not count, whatever they compute in." in text
 
 
 def test_rows_share_their_float16_graph():

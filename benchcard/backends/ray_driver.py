@@ -1,8 +1,8 @@
 """The job of the backend `ray`: python -m benchcard.backends.ray_driver PARCEL RUN
 
 It divides the plan into parts whose rows are never compared with each other. A part is a task on one node at a time,
-which has the only `benchslot` of that node. Where there are more nodes than parts, several nodes do the steps of a part
-whose figures do not depend on the clock, before one node runs the part, which then only times. Where the node of a task
+which has the only `benchslot` of that node. Where there are two nodes or more for each part, they first do the steps of
+a part whose figures do not depend on the clock; then one node runs the part, and only times. Where the node of a task
 dies, the task begins again on another one with what has come home; a table of times that was not finished is timed
 anew, since it belongs to one machine.
 """
@@ -17,7 +17,7 @@ import socket
 import sys
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -28,7 +28,7 @@ from benchcard.backends import node
 from benchcard.backends.job import Job, Report, read_job
 from benchcard.backends.ray import ENDED
 from benchcard.backends.worker import plan_of, report_of
-from benchcard.errors import BackendError, BenchcardError
+from benchcard.errors import BackendError, BenchcardError, MachineError
 from benchcard.run.directory import JOB, MEMORY_FOLDER, REPORT, RunDirectory, RunInfo
 from benchcard.run.environment import expect_same_environment
 from benchcard.run.parts import independent_parts, is_complete, stages_before
@@ -46,6 +46,7 @@ _CONNECT_S = 10.0
 # How long to wait for a node where all have died.
 _AWAY_S = 120.0
 _END_S = 20.0
+_ALIKE = "one run has one kind of machine: choose its nodes by `labels` in backend_args"
 
 
 def main(parcel: Path, run: Path) -> int:
@@ -273,14 +274,15 @@ class _Cluster:
         try:
             expect_same_environment(RunDirectory(self._run).info, other.machine, other.versions, self._run)
         except BenchcardError as error:
-            advice = "one run has one kind of machine: choose its nodes by `labels` in backend_args"
-            raise BackendError(f"the nodes are not alike, and {advice}. {error}") from error
+            raise BackendError(f"the nodes are not alike, and {_ALIKE}. {error}") from error
 
     def _expect_report(self, part: _Part) -> None:
         report = part.report
         if report is None:
             problem = f"its worker ended with exit code {part.status}, but records are missing"
             raise BackendError(f"{part}: {problem}")
+        if report.error == MachineError.__name__:
+            report = replace(report, message=f"{report.message}. On a cluster {_ALIKE}")
         if report.error:
             raise _WorkerFailed(report)
 

@@ -6,9 +6,10 @@ do the steps whose figures do not depend on the clock, before one of them times 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, TypeAlias
 
 from benchcard.run.budget import estimate
 from benchcard.run.directory import RunDirectory
@@ -21,6 +22,9 @@ from benchcard.spec.plan import Plan
 from benchcard.steps.evaluate import MetricRequest
 from benchcard.steps.step import NotRun, Outcome, Request, V
 from benchcard.utils.values import Failure
+
+_Costs: TypeAlias = Mapping[int, Mapping[str, float]]
+"""Seconds of the steps of each row, by their keys."""
 
 # Seconds until a worker does its first step, and how many workers more one after another it takes to divide a part.
 _START_S, _MORE_STARTS = 10.0, 2
@@ -36,9 +40,9 @@ def independent_parts(plan: Plan, sources: Sources) -> list[tuple[int, ...]]:
 
 
 def stages_before(
-    plan: Plan, sources: Sources, parts: Sequence[tuple[int, ...]], nodes: int
+    plan: Plan, sources: Sources, parts: Sequence[Sequence[int]], nodes: int
 ) -> list[list[tuple[int, ...]]]:
-    """Return which rows to run without timing before each part is run on one node, so that this takes less time.
+    """Return which rows to run without timing before each part is run on one node, so that all takes less time.
 
     The stages follow each other; each has the rows of one node at a time. The first has the baselines and rows whose
     steps others share, the second all others, divided so that no two nodes do the same step. There are none where a
@@ -49,61 +53,74 @@ def stages_before(
         return []
     step_s = estimate(plan, sources).step_s
     planned = planned_steps(plan, sources, traits_of(plan), 1)
-    seconds = [{request.key: step_s.get(request.kind, 1.0) for request in requests} for requests in planned]
-    divided = [_divide(plan, part, seconds, share) for part in parts]
-    ahead = [rows for rows, chunks in divided if rows and chunks]
-    spread = [rows for _, chunks in divided for rows in chunks]
+    costs = [{request.key: step_s.get(request.kind, 1.0) for request in requests} for requests in planned]
+    ahead: list[tuple[int, ...]] = []
+    spread: list[tuple[int, ...]] = []
+    for part in parts:
+        baselines = {baseline for row in part if (baseline := plan[row].baseline) is not None}
+        own = {row: costs[row] for row in part}
+        undivided = _Division(_total_s(own, part) - _MORE_STARTS * _START_S)
+        best = min([undivided, *_divisions(own, baselines, share)], key=lambda division: division.seconds)
+        ahead += filter(None, [best.first])
+        spread += best.chunks
     return [stage for stage in (ahead, spread) if stage]
 
 
-def _divide(
-    plan: Plan, part: Sequence[int], seconds: Sequence[Mapping[str, float]], nodes: int
-) -> tuple[tuple[int, ...], list[tuple[int, ...]]]:
-    """Return the rows of a part to run at first, and the others in chunks, at most one a node; none if it does not pay.
+@dataclass(frozen=True)
+class _Division:
+    """The rows of a part that are run first, those that each node runs then, and the seconds that all this takes."""
 
-    `seconds` has those of each step of each row, by its key.
-    """
-    own = {row: seconds[row] for row in part}
-    first = {baseline for row in part if (baseline := plan[row].baseline) is not None}
-    best: tuple[tuple[int, ...], list[tuple[int, ...]]] = ((), [])
-    best_s = _total_s(own, part) - _MORE_STARTS * _START_S
+    seconds: float
+    first: tuple[int, ...] = ()
+    chunks: tuple[tuple[int, ...], ...] = ()
+
+
+def _divisions(costs: _Costs, baselines: Iterable[int], nodes: int) -> Iterator[_Division]:
+    """Yield ways to divide a part, in which ever more rows are run first."""
+    first = set(baselines)
     while True:
-        done = {key for row in first for key in own[row]}
+        done = {key for row in first for key in costs[row]}
         left = {
-            row: {key: each for key, each in own[row].items() if key not in done} for row in part if row not in first
+            row: {key: cost for key, cost in steps.items() if key not in done}
+            for row, steps in costs.items()
+            if row not in first
         }
-        cost_s = partial(_total_s, left)
+        left_s = partial(_total_s, left)
         sharing: dict[str, list[int]] = {}
         for row, steps in left.items():
             for key in steps:
                 sharing.setdefault(key, []).append(row)
         units = _joined(left, sharing.values())
-        chunks: list[list[int]] = [[] for _ in range(nodes)]
-        for unit in sorted(units, key=cost_s, reverse=True):
-            min(chunks, key=cost_s).extend(unit)
-        divided_s = _total_s(own, first) + max(map(cost_s, chunks))
-        if divided_s < best_s:
-            best, best_s = (tuple(sorted(first)), [tuple(sorted(chunk)) for chunk in chunks if chunk]), divided_s
-        large = [unit for unit in units if len(unit) > 1 and cost_s(unit) > cost_s(left) / nodes]
+        chunks: list[tuple[int, ...]] = [()] * nodes
+        loads_s = [0.0] * nodes
+        for unit in sorted(units, key=left_s, reverse=True):
+            least = loads_s.index(min(loads_s))
+            chunks[least] += unit
+            loads_s[least] += left_s(unit)
+        seconds = _total_s(costs, first) + max(loads_s)
+        yield _Division(seconds, tuple(sorted(first)), tuple(tuple(sorted(chunk)) for chunk in chunks if chunk))
+        large = [unit for unit in units if len(unit) > 1 and left_s(unit) > left_s(left) / nodes]
         if not large:
-            return best
+            return
         # More than the share of one node: one of its rows does first what they share.
         for unit in large:
-            shared = {row: sum(each for key, each in left[row].items() if len(sharing[key]) > 1) for row in unit}
-            first.add(max(unit, key=lambda row: (shared[row], -cost_s([row]))))
+            shared_s = {row: sum(cost for key, cost in left[row].items() if len(sharing[key]) > 1) for row in unit}
+            first.add(max(unit, key=lambda row: (shared_s[row], -left_s([row]))))
 
 
-def _total_s(left: Mapping[int, Mapping[str, float]], rows: Iterable[int]) -> float:
+def _total_s(costs: _Costs, rows: Iterable[int]) -> float:
     """Return the seconds of all steps of some rows, each counted once."""
-    return sum({key: each for row in rows for key, each in left[row].items()}.values())
+    return sum({key: cost for row in rows for key, cost in costs[row].items()}.values())
 
 
 def _joined(rows: Iterable[int], together: Iterable[Iterable[int]]) -> list[tuple[int, ...]]:
     """Return the rows in groups, the fewest of which none divides rows that are `together`."""
     joined = {row: {row} for row in rows}
     for group in together:
-        union = set().union(*(joined[row] for row in group))
-        joined.update(dict.fromkeys(union, union))
+        distinct = {id(joined[row]): joined[row] for row in group}
+        if len(distinct) > 1:
+            union = set().union(*distinct.values())
+            joined.update(dict.fromkeys(union, union))
     return sorted({tuple(sorted(group)) for group in joined.values()})
 
 

@@ -166,9 +166,11 @@ class _Run:
                 self._progress.write_line(f"expected: {expected}")
                 launchers.begin(slow_imports(self._rows if self._timed else [], self._threads))
             try:
-                # Mistakes in the data of any row show before anything slow is done for the first row.
-                for row in self._rows:
-                    self._pipeline.prepare(row)
+                # Mistakes in the data of any row show before anything slow is done for the first row. Rows that are
+                # compared with these may be run later.
+                for row in self._plan:
+                    if row.row in self._expected or row.baseline in self._expected:
+                        self._pipeline.prepare(row)
                 self._ahead.update(self._results)
                 # Mistakes in a metric show before models are made for the other rows.
                 records = [self._row(row) for row in self._rows[:1]]

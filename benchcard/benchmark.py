@@ -11,7 +11,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from benchcard import registry
-from benchcard.errors import BenchcardError, SpecError
+from benchcard.errors import BenchcardError, Mistake, SpecError
 from benchcard.sources import in_memory, resolve
 from benchcard.spec import spec as specs
 from benchcard.spec.plan import Plan, make_plan
@@ -245,15 +245,23 @@ class Benchmark:
             HubError: The Hub cannot be reached.
             BenchcardError: The directory is not a run directory, another process uses it, or it cannot be written.
         """
+        from benchcard.backends.remote import RemoteBackend
         from benchcard.results import Results
         from benchcard.run.budget import within_budget
         from benchcard.run.directory import DRAFT, RunDirectory
+        from benchcard.run.machines import machine_plans
 
         folder = (Path(path) if path is not None else self.default_path).absolute()
         self._write_data(folder)
         plan = make_plan(within_budget(self.spec, folder))
         has_draft = self._yaml is not None and RunDirectory(folder).keep_draft(self._yaml)
         backend = registry.backend(self.spec.get("backend"))
+        if machine_plans(plan) and not isinstance(backend, RemoteBackend):
+            found, expected = (
+                f"a grid of machines for `{self.spec.get('backend')}`",
+                "a backend that starts a job for each",
+            )
+            raise SpecError(Mistake("$.grid.backend_args", found, expected))
         try:
             backend.run(plan, folder, timeout_s=timeout_s, progress=progress)
         except SpecError:

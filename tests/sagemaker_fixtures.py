@@ -20,6 +20,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from benchcard.backends.node import files_to_send
+
 BUCKET, REGION = "benchcard-tests", "eu-west-1"
 ARGUMENTS = {
     "instance_type": "ml.m5.2xlarge",
@@ -54,6 +56,15 @@ class FakeInstance:
             thread.join()
 
     def _run(self, job: Any, request: dict[str, Any]) -> None:
+        try:
+            self._run_container(job, request)
+        except Exception as error:
+            # A job without an end would be waited for.
+            job.failure_reason = f"{type(error).__name__}: {error}"
+            job.training_job_status = job.secondary_status = "Failed"
+            raise
+
+    def _run_container(self, job: Any, request: dict[str, Any]) -> None:
         import boto3
 
         s3 = boto3.client("s3")
@@ -131,13 +142,12 @@ def _download(s3: Any, uri: str, folder: Path) -> None:
 
 def _upload(s3: Any, folder: Path, uri: str) -> None:
     bucket, prefix = _parts(uri)
-    for file in sorted(folder.rglob("*"), key=lambda path: path.name == "worker.json"):
+    for file in files_to_send(folder):
         try:
-            content = file.read_bytes() if file.is_file() else None
+            content = file.read_bytes()
         except FileNotFoundError:
-            continue  # It was renamed meanwhile.
-        if content is not None:
-            s3.put_object(Bucket=bucket, Key=f"{prefix}/{file.relative_to(folder).as_posix()}", Body=content)
+            continue  # It was replaced meanwhile.
+        s3.put_object(Bucket=bucket, Key=f"{prefix}/{file.relative_to(folder).as_posix()}", Body=content)
 
 
 @contextmanager

@@ -154,6 +154,18 @@ class Chooser:
         prefix = f"of the rows compared with row {self.baseline}: " if several else ""
         return replace(choice, reason=prefix + "; ".join(remarks))
 
+    def good_enough(self) -> list[int]:
+        """Return the rows that keep the quality of the baseline, itself included; none where it has no figures."""
+        reference = None if self.baseline is None else self._values.get(self.baseline)
+        return [
+            row
+            for row, value in self._values.items()
+            if reference is not None and not self._is_too_bad(value, reference) and not self._excess(row)
+        ]
+
+    def _is_too_bad(self, value: float, reference: float) -> bool:
+        return self._loss(value - reference) > self.max_drop + _ROUNDING
+
     def _choose(self) -> Choice:
         if not self._values:
             all_lack = self.metric is None or len(self._candidates) == len(self.rows)
@@ -204,7 +216,7 @@ class Chooser:
             unsure = next((gain for gain in gains if not gain.sure), None)
             if row == baseline:
                 continue
-            if self._loss(value - reference) > self.max_drop + _ROUNDING:
+            if self._is_too_bad(value, reference):
                 self._reasons[row] = f"{self.metric} {value:.3f} is not {self._bound(reference)}"
             elif excess := self._excess(row):
                 self._reasons[row] = excess

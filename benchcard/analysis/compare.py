@@ -27,6 +27,7 @@ from benchcard.measure.intervals import CONFIDENCE
 from benchcard.metrics import uncertainty
 from benchcard.metrics.examples import Computed, Examples, examples_of
 from benchcard.metrics.info import split_column
+from benchcard.run.machines import FOLDER
 from benchcard.run.record import Record
 from benchcard.sources.resolve import script_metrics
 from benchcard.spec.parameters import split_name
@@ -99,6 +100,8 @@ def compare_runs(a: Records, b: Records, across_machines: bool, times: bool, tru
     """
     if a.plan.spec.task != b.plan.spec.task:
         raise _incomparable("tasks", a.plan.spec.task, b.plan.spec.task, "Compare runs of one task")
+    if a.machines or b.machines:
+        raise BenchcardError(f"{(a if a.machines else b).path} has several machines: compare two of its `{FOLDER}`")
     first, second = a.info.machine, b.info.machine
     if times and not across_machines and first.fingerprint != second.fingerprint:
         raise BenchcardError(

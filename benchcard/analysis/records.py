@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -17,6 +17,7 @@ from benchcard.measure.machine import Machine
 from benchcard.measure.noise import Timed, distinguishable, ratios
 from benchcard.run.directory import PartFailure, PartOutcome, RunDirectory, RunInfo
 from benchcard.run.groups import groups
+from benchcard.run.machines import FOLDER, machine_plans
 from benchcard.run.pipeline import Pipeline
 from benchcard.run.record import Record
 from benchcard.run.traits import Traits, traits_of
@@ -139,8 +140,9 @@ class Records:
     """Everything that a run directory holds.
 
     Attributes:
-        parts: By name of a cell, the parts in which it was timed: several for a baseline.
+        parts: By name of a cell, the parts in which it was timed: several for a baseline, and for several machines.
         timed: By row and shape, the part in which the row was timed beside its baseline.
+        machines: What is known of the machine of each row, where the grid has several; `info` is of the first one then.
     """
 
     path: Path
@@ -149,6 +151,11 @@ class Records:
     records: tuple[Record, ...]
     parts: Mapping[str, tuple[Part, ...]]
     timed: Mapping[tuple[int, Shape], Part]
+    machines: Mapping[int, RunInfo] = field(default_factory=dict)
+
+    def info_of(self, record: Record) -> RunInfo:
+        """Return the run of a row, with its machine and versions."""
+        return self.machines.get(record.configuration.row, self.info)
 
     @cached_property
     def traits(self) -> Traits:
@@ -173,7 +180,38 @@ def read_records(path: Path, plan: Plan | None = None) -> Records:
             plan = make_plan(read_stored_spec(as_plain(info.spec)), missing)
         except SpecError as error:
             raise BenchcardError(f"the spec in {path / 'run.json'} cannot be read: {error}") from error
+    if (path / FOLDER).is_dir():
+        return _join_machines(path, info, plan)
     _expect_complete(path / "run.json", info, plan)
+    return _read_machine(path, info, plan)
+
+
+def _join_machines(path: Path, info: RunInfo, plan: Plan) -> Records:
+    """Return the records of all machines of a plan; a machine from which nothing has come home yet has done nothing."""
+    records: dict[int, Record] = {}
+    parts: dict[str, tuple[Part, ...]] = {}
+    timed: dict[tuple[int, Shape], Part] = {}
+    machines: dict[int, RunInfo] = {}
+    for machine in machine_plans(plan):
+        folder = path / FOLDER / machine.name
+        if (folder / "run.json").exists():
+            own = read_records(folder, machine.plan)
+        else:
+            own = _read_machine(folder, replace(info, default_threads=1), machine.plan)
+        for row, record in zip(machine.rows, own.records):
+            records[row], machines[row] = replace(record, configuration=plan[row]), own.info
+        for name, those in own.parts.items():
+            parts[name] = (*parts.get(name, ()), *those)
+        timed |= {(machine.rows[row], shape): part for (row, shape), part in own.timed.items()}
+    known = next((found for found in machines.values() if found.versions), info)
+    about = {name: getattr(known, name) for name in ("machine", "versions", "default_threads")}
+    ordered = tuple(records[row.row] for row in plan)
+    return Records(path, replace(info, **about), plan, ordered, parts, timed, machines)
+
+
+def _read_machine(path: Path, info: RunInfo, plan: Plan) -> Records:
+    """Return the records of a run on one machine."""
+    directory = RunDirectory(path)
 
     def look_up(request: Request[V]) -> Outcome[V] | Failure:
         outcome, kind = directory.outcome(request), request.kind

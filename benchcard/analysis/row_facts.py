@@ -101,11 +101,15 @@ def number_rows(rows: Sequence[object]) -> str:
 
 
 def same_model_as(records: Records, record: Record) -> int | None:
-    """Return the first earlier row with the same model, byte for byte, and the same framework; None without one."""
+    """Return the first earlier row with the same model, byte for byte, the same framework, and the same machine; None
+    without one.
+    """
     if record.digest is None:
         return None
     for earlier in records.records[: record.configuration.row]:
-        if earlier.digest == record.digest and earlier.configuration["framework"] == record.configuration["framework"]:
+        is_here = records.info_of(earlier) is records.info_of(record)
+        same_framework = earlier.configuration["framework"] == record.configuration["framework"]
+        if earlier.digest == record.digest and same_framework and is_here:
             return earlier.configuration.row
     return None
 
@@ -142,7 +146,7 @@ def saturation_risk(records: Records, record: Record) -> bool:
     Source: onnxruntime, mlas/lib/qgemm_kernel_avx2.cpp; "Quantize ONNX models", on reduce_range.
     """
     row, quantized, kernels = record.configuration, record.outcomes.quantize, kernels_of(record)
-    if quantized is None or not records.info.machine.int8.u8s8_saturates or computes_in_float(record):
+    if quantized is None or not records.info_of(record).machine.int8.u8s8_saturates or computes_in_float(record):
         return False
     report = quantized.values.report
     products = {count.operator for count in report.operators if count.quantized} & _PRODUCTS
@@ -168,7 +172,7 @@ def other_threads(records: Records, record: Record) -> int | None:
     the model, its times do not.
     """
     threads = record.outcomes.evaluate.values.threads if record.outcomes.evaluate else None
-    return None if threads == (record.configuration.threads or records.info.default_threads) else threads
+    return None if threads == (record.configuration.threads or records.info_of(record).default_threads) else threads
 
 
 def computes_in_float(record: Record) -> bool:

@@ -17,6 +17,7 @@ from benchcard import registry
 from benchcard.analysis import metric_info, reasons
 from benchcard.analysis.choice import Choice, Chooser
 from benchcard.analysis.compare import Comparison, compare_runs
+from benchcard.analysis.cost import Cheapest, cheapest_row
 from benchcard.analysis.files import ModelFile, describe_files, repository_files
 from benchcard.analysis.frames.columns import to_records
 from benchcard.analysis.frames.failures import failures_frame, incomplete_rows
@@ -165,17 +166,30 @@ class RunResults:
         if baseline is not None and baseline not in self.baselines:
             baselines = ", ".join(map(str, self.baselines)).lower()
             raise BenchcardError(f"row {baseline} is not a baseline; the baselines are: {baselines}")
+        own = self.baseline if baseline is None else baseline
+        return self._chooser(max_drop, objective, metric, own, fidelity).choose()
+
+    def _chooser(
+        self, max_drop: float | None, objective: str, metric: str | None, baseline: int | None, fidelity: FidelityLimit
+    ) -> Chooser:
         metric = self._deciding_metric(metric)
         info = metric_info.info_of_metric(self.records, metric)
         return Chooser(
             self._qualities(metric),
             self.gains(objective),
-            self.baseline if baseline is None else baseline,
+            baseline,
             metric,
             metric_info.allowed_loss(info.unit, max_drop),
             info.higher_is_better,
             metric_info.fidelity_limits(self.records, fidelity),
-        ).choose()
+        )
+
+    def cheapest(self, max_drop: float | None = None, fidelity: FidelityLimit = None) -> Cheapest | None:
+        """Return the row that costs least for a million samples, among those of all machines that keep the quality of
+        their baseline; None without a price. The arguments are those of `best`.
+        """
+        choosers = (self._chooser(max_drop, "latency", None, baseline, fidelity) for baseline in self.baselines)
+        return cheapest_row(self.records, (row for chooser in choosers for row in chooser.good_enough()))
 
     def choices(self, max_drop: float | None = None, fidelity: FidelityLimit = None) -> tuple[Choice, ...]:
         """Return the best row of each of `baselines`, in their order."""
@@ -283,19 +297,23 @@ class RunResults:
         return paths
 
     def to_json(self, max_drop: float | None = None, fidelity: FidelityLimit = None) -> dict[str, object]:
-        """Return the results as plain data: `spec`, `machine`, `versions`, each frame as a list of rows, `files` of an
-        audit, `notes`, the `choices` of `choices(max_drop, fidelity)`, and the row of the first one as `best`.
+        """Return the results as plain data: `spec`, `machine` (`machines` by row, where there are several), `versions`,
+        each frame as a list of rows, `files` of an audit, `notes`, the `choices` of `choices(max_drop, fidelity)`, the
+        row of the first one as `best`, and `cheapest` where a price is known.
         """
+        machines, cheapest = self.records.machines, self.cheapest(max_drop, fidelity)
         choices = self.choices(max_drop, fidelity)
         return {
             "spec": self.spec.as_dict(),
             "machine": as_plain(self.records.info.machine),
+            **({"machines": {str(row): as_plain(info.machine) for row, info in machines.items()}} if machines else {}),
             "versions": self.records.info.versions,
             **{name: to_records(getattr(self, name)) for name in (*FRAMES, "failures")},
             **({} if (files := self.files(max_drop)).empty else {"files": to_records(files)}),
             "notes": list(self.notes),
             "best": choices[0].row,
             "choices": [plain(as_plain(choice)) for choice in choices],
+            **({"cheapest": plain(as_plain(cheapest))} if cheapest else {}),
         }
 
     def __repr__(self) -> str:

@@ -9,7 +9,6 @@ from statistics import median
 from benchcard.analysis.records import Part, Records
 from benchcard.measure.latency import latency_figures
 from benchcard.run.record import Cell, Record
-from benchcard.spec.spec import Spec
 from benchcard.steps.step import NotRun
 from benchcard.utils.values import Failure, Interval, Shape
 
@@ -26,7 +25,7 @@ class TimeFigures:
             baseline, paired round by round; `drift`, the relative change of latency from the first launch to the last;
             `cpu_ms`, the processor time of one call, of all threads, also of those that wait spinning; `cpu_ratio`, the
             baseline's processor time over the row's; `core_seconds_per_1000` samples; `cost_per_million` samples, where
-            the spec gives a price.
+            the spec or the service gives a price.
         detectable: Whether the ratio differs from 1 by more than its interval and the noise.
         runs: The number of calls behind the figures.
         elapsed_s: The seconds behind the figures.
@@ -52,7 +51,8 @@ class TimeFigures:
 def row_times(records: Records, record: Record) -> Iterator[tuple[Shape, TimeFigures | Failure | None]]:
     """Yield for each shape of a row its figures, or why there are none; None where the spec asks for no timing."""
     for shape, cell in record.cells.items():
-        yield cell.shape, _figures(records.timed.get((record.configuration.row, shape)), cell, records.plan.spec)
+        part = records.timed.get((record.configuration.row, shape))
+        yield cell.shape, _figures(part, cell, prices(records, record))
     row = record.configuration
     for batch_size in row["batch_sizes"]:
         for length in (records.traits.has_length and row["input_lengths"]) or [None]:
@@ -62,7 +62,17 @@ def row_times(records: Records, record: Record) -> Iterator[tuple[Shape, TimeFig
                 yield shape, failure
 
 
-def _figures(part: Part | None, cell: Cell, spec: Spec) -> TimeFigures | Failure:
+def prices(records: Records, record: Record) -> tuple[float | None, float | None]:
+    """Return the prices of a core and of the machine in an hour: those of the spec, or else that of the service."""
+    spec, arguments = records.plan.spec, record.configuration["backend_args"]
+    per_hour = arguments.get("price_per_hour", spec.get("price_per_hour"))
+    per_core = spec.get("price_per_core_hour") if per_hour is None else None
+    if per_hour is None and per_core is None:
+        per_hour = records.info_of(record).price_per_hour
+    return per_core, per_hour
+
+
+def _figures(part: Part | None, cell: Cell, prices: tuple[float | None, float | None]) -> TimeFigures | Failure:
     failure = part.failure(cell.name) if part else None
     if failure:
         return failure
@@ -85,7 +95,7 @@ def _figures(part: Part | None, cell: Cell, spec: Spec) -> TimeFigures | Failure
             "cpu_ms": _scaled(figures.cpu_ns, 1e-6),
             "cpu_ratio": part.cpu_speedup(cell.name),
             "core_seconds_per_1000": core_seconds,
-            "cost_per_million": _cost_per_million(spec, core_seconds, figures.throughput_per_s),
+            "cost_per_million": _cost_per_million(*prices, core_seconds, figures.throughput_per_s),
         },
         detectable=None if ratio is None else cell.name in part.detectable,
         runs=figures.calls,
@@ -105,15 +115,16 @@ def _memory_saved(part: Part, name: str) -> float | None:
     return 100 * (1 - max(peaks) / max(baseline)) if peaks and baseline and max(baseline) > 0 else None
 
 
-def _cost_per_million(spec: Spec, core_seconds: Interval | None, throughput_per_s: Interval) -> Interval | None:
+def _cost_per_million(
+    per_core: float | None, per_hour: float | None, core_seconds: Interval | None, throughput_per_s: Interval
+) -> Interval | None:
     """Return the cost of a million samples, by `core_seconds` per 1,000 or by throughput; None without a price."""
-    if (price := spec.get("price_per_core_hour")) is not None:
-        return _scaled(core_seconds, price * 1000 / 3600)
-    if (price := spec.get("price_per_hour")) is not None:
-        value, low, high = throughput_per_s.value, throughput_per_s.low, throughput_per_s.high
-        seconds = Interval(1e6 / value, high and 1e6 / high, low and 1e6 / low)
-        return _scaled(seconds, price / 3600)
-    return None
+    if per_core is not None:
+        return _scaled(core_seconds, per_core * 1000 / 3600)
+    if per_hour is None:
+        return None
+    value, low, high = throughput_per_s.value, throughput_per_s.low, throughput_per_s.high
+    return _scaled(Interval(1e6 / value, high and 1e6 / high, low and 1e6 / low), per_hour / 3600)
 
 
 def _scaled(interval: Interval | None, factor: float) -> Interval | None:

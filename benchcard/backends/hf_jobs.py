@@ -19,10 +19,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from benchcard.backends.job import Job, State
 from benchcard.backends.parcel import COMMAND, Parcel
-from benchcard.backends.remote import RemoteBackend, files_to_bring
+from benchcard.backends.remote import Price, RemoteBackend, files_to_bring
 from benchcard.errors import BackendError
 from benchcard.spec.schema import ListOf, MappingOf, Text, ValueType
-from benchcard.utils.progress import format_duration
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi, JobInfo
@@ -122,8 +121,8 @@ class HuggingFaceJobs(RemoteBackend):
             if (found := _find(job)) is not None:
                 HfApi().cancel_job(job_id=found.id, namespace=_namespace(job, HfApi()))
 
-    def cost(self, job: Job) -> str:
-        """Return the machine and the price of the flavor, and what the job costs at most."""
+    def price(self, job: Job) -> Price:
+        """Return the machine and the price of the flavor."""
         from huggingface_hub import HfApi
 
         flavor = job.arguments.get("flavor", _FLAVOR)
@@ -132,9 +131,7 @@ class HuggingFaceJobs(RemoteBackend):
         if flavor not in found:
             raise BackendError(f"{self.name} has no flavor `{flavor}`: it has {', '.join(found)}")
         hardware = found[str(flavor)]
-        per_minute = hardware.unit_cost_usd
-        most = f"at most ${per_minute * job.limit_s / 60:.2f} in {format_duration(job.limit_s)}"
-        return f"{flavor}: {hardware.cpu}, {hardware.ram}, ${60 * per_minute:.2f} an hour: {most}"
+        return Price(f"{flavor}: {hardware.cpu}, {hardware.ram}", 60 * hardware.unit_cost_usd)
 
 
 def _find(job: Job) -> JobInfo | None:

@@ -25,12 +25,14 @@ _END_S = 30
 
 
 def files_to_send(run: Path) -> list[Path]:
-    """Return the finished files of a run directory: `run.json` first, what says that others are there last."""
-    files = [
-        file
-        for file in run.rglob("*")
-        if file.name != "lock" and file.is_file() and not any(part[0] == "." for part in file.relative_to(run).parts)
-    ]
+    """Return the finished files of a run directory: `run.json` first, what says that others are there last.
+
+    Folders may be renamed meanwhile.
+    """
+    files = []
+    for folder, folders, names in os.walk(run):
+        folders[:] = [name for name in folders if name[0] != "."]
+        files += [Path(folder, name) for name in names if name != "lock" and name[0] != "."]
     last = ("worker.json", "outcome.json")
     order = {file: (file.name == last[0], file.name == last[1], file.name != "run.json") for file in files}
     return sorted(files, key=lambda file: order[file])

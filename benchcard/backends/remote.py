@@ -9,19 +9,22 @@ from __future__ import annotations
 
 import time
 from abc import ABC, abstractmethod
-from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, ClassVar
 
 from benchcard.backends.job import Job, Report, State, read_job, read_report, write_job
 from benchcard.backends.parcel import Parcel, pack
-from benchcard.errors import BackendError, MachineError, Mistake, SpecError
-from benchcard.run.budget import Estimate, estimate
+from benchcard.errors import BackendError, BenchcardError, MachineError, Mistake, SpecError
+from benchcard.run.budget import estimate
 from benchcard.run.directory import JOB, MEMORY_FOLDER, RunDirectory
+from benchcard.run.machines import FOLDER, machine_plans
 from benchcard.run.planned import planned_steps
 from benchcard.run.traits import traits_of
 from benchcard.sources.resolve import Sources, changed_names, resolve_sources
+from benchcard.spec.parameters import BACKEND_ARGUMENTS
 from benchcard.spec.plan import Plan
 from benchcard.spec.schema import ListOf, MappingOf, Number, Optional, Text, ValueType
 from benchcard.utils.events import Listener
@@ -37,10 +40,24 @@ _COMMON: Mapping[str, ValueType] = {
     "setup": Text(),
     "max_run_s": Number(60, whole=True),
     "redraws": Number(0, 20, whole=True),
+    "price_per_hour": Number(0),
 }
 # Where the spec gives no limit, a job may take this many times the expected time, and this long to be prepared.
 _LIMIT_FACTOR, _PREPARING_S = 4, 1800
 _REDRAWS = 3
+# The detail of a job that says what its machine costs in an hour.
+_PRICE = "price_per_hour"
+
+
+@dataclass(frozen=True)
+class Price:
+    """What a service asks for a machine, which is described in words."""
+
+    machine: str
+    usd_per_hour: float
+
+    def __str__(self) -> str:
+        return f"{self.machine}, ${self.usd_per_hour:.2f} an hour"
 
 
 class RemoteBackend(ABC):
@@ -86,96 +103,66 @@ class RemoteBackend(ABC):
     def stop(self, job: Job) -> None:
         """Ask the service to end a job. What is finished stays."""
 
-    def cost(self, job: Job) -> str:
-        """Return what is known of a job's price in words, before it starts; empty where nothing is."""
-        return ""
+    def price(self, job: Job) -> Price | None:
+        """Return what the service asks for the machine of a job; None where it does not say."""
+        return None
 
     def run(self, plan: Plan, path: Path, *, timeout_s: float | None, progress: Listener | bool) -> None:
-        """Start the job of a plan, or find it again, and bring its run directory home until it is over.
+        """Start the job of each machine of a plan, or find it again, and bring its run directory home until it is over.
 
         Raises:
             SpecError: A mistake in the spec, which the worker may have found.
-            BackendError: The service or the worker failed.
+            BackendError: The service or the worker failed. Jobs of other machines were followed to their ends.
         """
         directory = RunDirectory(path)
         directory.refuse_unusable()
         if (path / "run.json").exists():
             directory.expect_spec(plan.spec)
-        arguments = self._checked(plan)
         sources = resolve_sources(plan.spec, None, path / MEMORY_FOLDER)
-        expected = estimate(plan, sources)
-        limit_s = float(arguments.get("max_run_s") or expected.total_s * _LIMIT_FACTOR + _PREPARING_S)
-        parcel = pack(plan.spec, sources, arguments.get("setup"), timeout_s)
-        kinds = Counter(
-            {
-                request.key: request.kind
-                for requests in planned_steps(plan, sources, traits_of(plan), 1)
-                for request in requests
-            }.values()
-        )
-        with Progress(kinds.elements(), expected.timing_s, progress, step_s=expected.step_s) as shown:
-            job, earlier = read_job(path), read_report(path)
-            if job and earlier and earlier.job == job.name and not earlier.error:
-                return
-            job = job if job and job.backend == self.name and not self.state(job).is_over else None
-            for left in reversed(range(1 + int(arguments.get("redraws", _REDRAWS)))):
-                if job is None:
-                    name = f"benchcard-{parcel.digest[:12]}-{time.time_ns() // 1_000_000 % 10**9}"
-                    details = {"parcel": parcel.digest}
-                    job = Job(backend=self.name, name=name, arguments=arguments, limit_s=limit_s, details=details)
-                    write_job(path, job)
-                    self._announce(shown, job, expected)
-                else:
-                    shown.write_line(f"{self.name}: found job {job.name} again: {self.state(job)}")
-                job = self.start(job, parcel, path)
-                write_job(path, job)
-                report = self._follow(job, path, sources, shown)
-                if report.error == SpecError.__name__ and not directory.has("quantize", "evaluate"):
-                    # As after a local run: these steps would prevent a run of the corrected spec here.
-                    directory.clear()
-                if report.error != MachineError.__name__ or not left:
-                    _raise_for(report)
-                    return
-                shown.write_line(f"{report.message}: another machine is asked for")
-                job = None
+        machines = machine_plans(plan)
+        places = [(path / FOLDER / machine.name, machine.plan) for machine in machines] or [(path, plan)]
+        runs = [_Run(self, own, place, sources, timeout_s, own is not plan) for place, own in places]
+        if machines:
+            created = datetime.now(UTC).isoformat(timespec="seconds")
+            about = {"created": created, "sources": as_plain(sources), "traits": as_plain(traits_of(plan))}
+            directory.begin(plan.spec, about)
+        kinds = [kind for run in runs for kind in run.expected_kinds()]
+        timing_s, step_s = max(run.expected.timing_s for run in runs), runs[0].expected.step_s
+        with Progress(kinds, timing_s, progress, step_s=step_s) as shown:
+            left, errors = [run for run in runs if not run.is_finished], list[BenchcardError]()
 
-    def _announce(self, shown: Progress, job: Job, expected: Estimate) -> None:
-        limit = format_duration(job.limit_s)
-        shown.write_line(f"{self.name}: starting job {job.name}; expected: {expected}; it is ended after {limit}")
-        if cost := self.cost(job):
-            shown.write_line(cost)
+            def each(act: Callable[[_Run, Progress], bool]) -> None:
+                """Remove the runs from `left` that are over after the act."""
+                for run in [*left]:
+                    try:
+                        if not act(run, shown):
+                            continue
+                    except BenchcardError as error:
+                        errors.append(error)
+                        if len(left) > 1:
+                            shown.write_line(f"{error}; the jobs of other machines go on")
+                    left.remove(run)
 
-    def _follow(self, job: Job, path: Path, sources: Sources, shown: Progress) -> Report:
-        """Bring the run directory home until the job is over, and return how its worker ended."""
-        seen: set[str] = set()
-        last = None
-        try:
-            while True:
-                state = self.state(job)
-                if state != last:
-                    shown.write_line(f"{job.name}: {state}")
-                    last = state
-                self.collect(job, path)
-                _adopt(path, sources)
-                _show_new(path, seen, shown)
-                if state.is_over:
-                    break
-                time.sleep(self.poll_s)
-        except KeyboardInterrupt:
-            shown.write_line(f"job {job.name} goes on; `benchcard stop {path}` ends it")
-            raise
-        report = read_report(path)
-        if report is not None and report.job == job.name:
-            return report
-        if state.phase == "finished":
-            problem = "the service says that it finished, but records are missing"
-        else:
-            problem = str(state)
-        raise BackendError(f"job {job.name} at {self.name}: {problem}. See `benchcard logs {path}`")
+            try:
+                each(_Run.begin)
+                while left:
+                    each(_Run.look)
+                    if left:
+                        time.sleep(self.poll_s)
+            except KeyboardInterrupt:
+                for run in left:
+                    shown.write_line(f"job {run.job_name} goes on; `benchcard stop {path}` ends it")
+                raise
+        if machines and not any((path / FOLDER).iterdir()):
+            # Every worker has refused the spec.
+            (path / FOLDER).rmdir()
+            directory.clear()
+        if errors:
+            raise errors[0]
 
-    def _checked(self, plan: Plan) -> dict[str, Any]:
+    def checked(self, plan: Plan) -> dict[str, Any]:
         """Return `backend_args`, or raise a `SpecError` with the mistakes in them."""
-        given: dict[str, Any] = dict(plan.spec.get("backend_args") or {})
+        given: dict[str, Any] = dict(plan[0][BACKEND_ARGUMENTS])
         if isinstance(names := given.get("supported_instructions"), str):
             given["supported_instructions"] = [names]
         fields = MappingOf({**_COMMON, **self.arguments}, required=tuple(self.required))
@@ -184,26 +171,117 @@ class RemoteBackend(ABC):
         return given
 
 
+class _Run:
+    """The run of one machine: its job, and its run directory at home."""
+
+    def __init__(
+        self, backend: RemoteBackend, plan: Plan, path: Path, sources: Sources, timeout_s: float | None, is_one_of: bool
+    ) -> None:
+        self._backend, self._plan, self._path, self._sources = backend, plan, path, sources
+        self._directory = RunDirectory(path)
+        self._directory.refuse_unusable()
+        if (path / "run.json").exists():
+            self._directory.expect_spec(plan.spec)
+        self._arguments = backend.checked(plan)
+        self.expected = estimate(plan, sources)
+        self._limit_s = float(self._arguments.get("max_run_s") or self.expected.total_s * _LIMIT_FACTOR + _PREPARING_S)
+        self._parcel = pack(plan.spec, sources, self._arguments.get("setup"), timeout_s)
+        self._redraws = int(self._arguments.get("redraws", _REDRAWS))
+        self._name = f"{backend.name}, {path.name}" if is_one_of else backend.name
+        self._seen: set[str] = set()
+        self._state: State | None = None
+        self._job = read_job(path)
+
+    @property
+    def job_name(self) -> str:
+        """The name of the job, once it was begun."""
+        return self._job.name if self._job else ""
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether a job has come to the end of the run already."""
+        report = read_report(self._path)
+        return bool(self._job and report and report.job == self._job.name and not report.error)
+
+    def expected_kinds(self) -> Iterator[str]:
+        """Yield the kinds of the steps of the run."""
+        planned = planned_steps(self._plan, self._sources, traits_of(self._plan), 1)
+        yield from {request.key: request.kind for requests in planned for request in requests}.values()
+
+    def begin(self, shown: Progress) -> bool:
+        """Start the job, unless there is one that is not over; return False, since the run is not over then."""
+        job = self._job
+        if job and job.backend == self._backend.name and not (state := self._backend.state(job)).is_over:
+            shown.write_line(f"{self._name}: found job {job.name} again: {state}")
+        else:
+            name = f"benchcard-{self._parcel.digest[:12]}-{time.time_ns() // 1_000_000 % 10**9}"
+            details = {"parcel": self._parcel.digest}
+            limit_s, arguments = self._limit_s, self._arguments
+            job = Job(backend=self._backend.name, name=name, arguments=arguments, limit_s=limit_s, details=details)
+            write_job(self._path, job)
+            limit = format_duration(limit_s)
+            shown.write_line(f"{self._name}: starting job {name}; expected: {self.expected}; it is ended after {limit}")
+            if price := self._backend.price(job):
+                shown.write_line(f"{price}: at most ${price.usd_per_hour * limit_s / 3600:.2f} in {limit}")
+                job = replace(job, details={**details, _PRICE: str(price.usd_per_hour)})
+        self._job = self._backend.start(job, self._parcel, self._path)
+        write_job(self._path, self._job)
+        return False
+
+    def look(self, shown: Progress) -> bool:
+        """Bring home what is new, and return whether the run is over; a machine that is refused is replaced."""
+        job = self._job
+        if job is None:
+            raise RuntimeError("the run was not begun")
+        state = self._backend.state(job)
+        if state != self._state:
+            shown.write_line(f"{job.name}: {state}")
+            self._state = state
+        self._backend.collect(job, self._path)
+        _adopt(self._path, self._sources, job.details.get(_PRICE))
+        _show_new(self._path, self._seen, shown)
+        if not state.is_over:
+            return False
+        report = read_report(self._path)
+        if report is None or report.job != job.name:
+            finished = "the service says that it finished, but records are missing"
+            problem = finished if state.phase == "finished" else str(state)
+            raise BackendError(f"job {job.name} at {self._name}: {problem}. See `benchcard logs {self._path}`")
+        if report.error == SpecError.__name__ and not self._directory.has("quantize", "evaluate"):
+            # As after a local run: these steps would prevent a run of the corrected spec here.
+            self._directory.clear()
+        if report.error != MachineError.__name__ or not self._redraws:
+            _raise_for(report)
+            return True
+        self._redraws -= 1
+        shown.write_line(f"{report.message}: another machine is asked for")
+        return self.begin(shown)
+
+
 def files_to_bring(run: Path, sizes: Mapping[str, int]) -> dict[str, Path]:
     """Return which of a worker's files to write where in the run directory at home; `sizes` has the bytes of all.
 
-    What a step made does not change. The other files may, and `run.json` is changed here. No path leads out of the
-    directory.
+    What a step made does not change, nor does `run.json`, which is changed here. The other files may. No path leads out
+    of the directory.
     """
     found: dict[str, Path] = {}
     for name, size in sizes.items():
         target = (run / name).resolve()
         if not target.is_relative_to(run.resolve()) or name in ("lock", JOB) or "/." in f"/{name}":
             continue
-        may_change = not name.startswith("steps/")
-        if may_change or not target.is_file() or target.stat().st_size != size:
+        if name.startswith("steps/"):
+            is_new = not target.is_file() or target.stat().st_size != size
+        else:
+            is_new = name != "run.json" or not target.exists()
+        if is_new:
             target.parent.mkdir(parents=True, exist_ok=True)
             found[name] = target
     return found
 
 
-def _adopt(path: Path, sources: Sources) -> None:
-    """Let the run directory name the sources of this machine in place of the worker's, which are the same.
+def _adopt(path: Path, sources: Sources, price: str | None) -> None:
+    """Let the run directory name the sources of this machine in place of the worker's, which are the same, and the
+    price of its machine in an hour.
 
     Raises:
         BackendError: They are not the same.
@@ -217,7 +295,8 @@ def _adopt(path: Path, sources: Sources) -> None:
         content = load_json((path / "run.json").read_bytes())
     except UnreadableError as error:
         raise BackendError(f"{path / 'run.json'} is damaged: {error}") from error
-    write_atomically(path / "run.json", {**content, "sources": as_plain(sources)})
+    own = {"sources": as_plain(sources), "price_per_hour": float(price) if price else None}
+    write_atomically(path / "run.json", {**content, **own})
 
 
 def _show_new(path: Path, seen: set[str], shown: Progress) -> None:

@@ -13,6 +13,7 @@ from typing import Any, SupportsFloat, TypeAlias
 
 from benchcard.errors import CardError
 from benchcard.utils.plain import checked
+from benchcard.utils.text import machine_name
 from benchcard.utils.values import Disturbance, Failure, Interval, Shape
 
 Plain: TypeAlias = Any
@@ -183,6 +184,7 @@ class Facts:
         baseline: Index of the row that ratios and paired tests compare with; the first of several baselines.
         chosen: Index of the recommended row among those compared with `baseline`.
         further: Indices of the recommended rows of the other baselines.
+        cheapest: Index of the row that costs least for a million samples, among those that keep the quality.
         pareto: Indices of the rows that no other row evaluated on the same examples beats in both quality and latency.
         settings: Settings of the measurement as given in the spec: `duration`, `warmup_runs`, `batch_sizes`, `metrics`.
         noise: The noise certificates, one for each group of models that were timed together.
@@ -207,6 +209,7 @@ class Facts:
     baseline: int | None = None
     chosen: int | None = None
     further: tuple[int, ...] = ()
+    cheapest: int | None = None
     reasons: tuple[str, ...] = ()
     pareto: tuple[int, ...] = ()
     settings: Mapping[str, Plain] = field(default_factory=dict)
@@ -225,6 +228,7 @@ class Facts:
                 raise CardError(f"row {index} has no value of the benchmarked parameter {', '.join(missing)}")
         baselines = (self.baseline, *(row.baseline for row in self.rows))
         indices = {"baseline": baselines, "chosen": (self.chosen,), "further": self.further, "pareto": self.pareto}
+        indices["cheapest"] = (self.cheapest,)
         for name, places in indices.items():
             for place in places:
                 if place is not None and not 0 <= place < len(self.rows):
@@ -235,6 +239,19 @@ class Facts:
         """The rows that other rows are compared with, in their order."""
         rows = {self.baseline, *(row.baseline for row in self.rows)}
         return tuple(sorted(row for row in rows if row is not None))
+
+    @property
+    def processors(self) -> str:
+        """The processor, or those of several machines; empty where it is not known."""
+        known = self.environment.get("processor") or ""
+        names = dict.fromkeys(map(str, known.values() if isinstance(known, dict) else [known]))
+        return ", ".join(names)
+
+    @property
+    def machines(self) -> tuple[str, ...]:
+        """The machine of each row, where several are benchmarked."""
+        names = tuple(machine_name(row.parameters) for row in self.rows)
+        return names if any(names) else ()
 
     def baseline_of(self, index: int) -> int | None:
         """Return the row that a row is compared with."""

@@ -34,15 +34,17 @@ from benchcard.hub.overwrite import OverwritePolicy, dump_manifest, manifest_ent
 from benchcard.metrics.info import FidelityLimit
 from benchcard.publishing import file_table, recipe, usage
 from benchcard.publishing import weights as weight_files
-from benchcard.publishing.facts import make_facts, shown_arguments
+from benchcard.publishing.facts import make_facts
 from benchcard.publishing.weights import Artifacts, Weights
 from benchcard.run.record import Cell
+from benchcard.spec.parameters import BACKEND_ARGUMENTS, split_name
+from benchcard.spec.plan import shown_arguments
 from benchcard.utils.files import replacing_folder
 
 CARD, REPOSITORY = "card.md", "repo"
 FORMAT = 1
 # The parts of `RunResults.to_json` in `run.json`.
-_PUBLISHED = ("spec", "machine", "versions", *FRAMES)
+_PUBLISHED = ("spec", "machine", "machines", "versions", *FRAMES)
 
 
 @dataclass(frozen=True)
@@ -232,6 +234,15 @@ def run_json(
 
 def _shown_spec(results: RunResults, spec: Any) -> Any:
     """Return the spec as plain data, with the `backend_args` that a card shows."""
-    if "backend_args" not in spec["fixed"]:
-        return spec
-    return {**spec, "fixed": {**spec["fixed"], "backend_args": shown_arguments(results.spec)}}
+    fixed, grid = {}, dict(spec["grid"])
+    for name, value in spec["fixed"].items():
+        parameter, part = split_name(name)
+        if parameter != BACKEND_ARGUMENTS:
+            fixed[name] = value
+        elif part is None:
+            fixed[name] = shown_arguments(results.spec, value)
+        elif shown_arguments(results.spec, {part: value}):
+            fixed[name] = value
+    if BACKEND_ARGUMENTS in grid:
+        grid[BACKEND_ARGUMENTS] = [shown_arguments(results.spec, arguments) for arguments in grid[BACKEND_ARGUMENTS]]
+    return {**spec, "fixed": fixed, "grid": grid}

@@ -10,7 +10,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, TypeAlias
 
-from benchcard import registry
 from benchcard.analysis import metric_info, row_facts
 from benchcard.analysis.frames.columns import row_parameters
 from benchcard.analysis.frames.models import model_columns
@@ -22,7 +21,7 @@ from benchcard.analysis.reasons import explain_search
 from benchcard.analysis.records import Records
 from benchcard.analysis.row_facts import RowQuality, recovery, row_quality
 from benchcard.analysis.run_results import RunResults
-from benchcard.analysis.times import TimeFigures, row_times
+from benchcard.analysis.times import TimeFigures, prices, row_times
 from benchcard.card.facts import Data, Facts, Figures, FrontMatter, Metric, Noise, Plain, Row, figure
 from benchcard.card.frontmatter import fields
 from benchcard.card.frontmatter.hubterms import LICENSES
@@ -43,10 +42,10 @@ from benchcard.card.layouts.full_tables import (
 from benchcard.metrics.info import COMPARISONS, RECOVERY, FidelityLimit, shown_unit
 from benchcard.run.record import Record
 from benchcard.sources.resolve import Source
-from benchcard.spec.parameters import PARAMETERS, split_name
-from benchcard.spec.spec import Spec
+from benchcard.spec.parameters import BACKEND_ARGUMENTS, PARAMETERS, split_name
+from benchcard.spec.plan import shown_arguments
 from benchcard.utils.plain import as_plain
-from benchcard.utils.text import pluralize
+from benchcard.utils.text import machine_name, pluralize
 from benchcard.utils.values import MEMORY_PREFIX, Failure, Interval, Shape
 
 _IN_MEMORY = "data in memory"
@@ -89,11 +88,12 @@ def make_facts(
     times = [dict(row_times(records, record)) for record in records.records]
     choices = results.choices(max_drop, fidelity)
     chosen = [choice.row for choice in choices]
+    cheapest = results.cheapest(max_drop, fidelity)
     unmeasured, rows = unfinished_rows(records), _rows(results, times)
     facts = Facts(
         task=spec.task,
         backend=spec.get("backend"),
-        backend_args=shown_arguments(spec),
+        backend_args=shown_arguments(spec, spec.get(BACKEND_ARGUMENTS)),
         max_eval_samples=spec.get("max_eval_samples"),
         fixed=_fixed(results),
         benchmarked=_benchmarked(results) if spec.grid else {"framework": [plan[0]["framework"]]},
@@ -107,6 +107,7 @@ def make_facts(
         baseline=results.baseline,
         chosen=chosen[0],
         further=tuple(row for row in chosen[1:] if row is not None),
+        cheapest=cheapest.row if cheapest else None,
         reasons=tuple(
             choice.reason if len(choices) == 1 else f"row {choice.row}, {choice.reason}"
             for choice in choices
@@ -141,14 +142,6 @@ def default_slug(results: RunResults) -> str:
     clean = re.sub(r"[^A-Za-z0-9._-]+", "-", task if name == _IN_MEMORY else name).strip("-._") or task
     # A slug may have no more than 100 characters; see `card.readme`.
     return f"{clean[:80]}-{results.spec.digest[:8]}"
-
-
-def shown_arguments(spec: Spec) -> dict[str, Any]:
-    """Return `backend_args`, without those of a backend that are of its user's account only."""
-    arguments: dict[str, Any] = dict(spec.get("backend_args") or {})
-    name = spec.get("backend")
-    shown = getattr(registry.backend(name), "shown", None) if name in registry.backends() else None
-    return arguments if shown is None else {key: value for key, value in arguments.items() if key in shown}
 
 
 def _data_name(results: RunResults, dataset: Mapping[str, Any]) -> str:
@@ -206,6 +199,8 @@ def _benchmarked(results: RunResults) -> dict[str, list[Plain]]:
     benchmarked: dict[str, list[Plain]] = {}
     for name, entries in results.spec.grid.items():
         lists = entries.values() if isinstance(entries, Mapping) else [entries]
+        if name == BACKEND_ARGUMENTS:
+            lists = [[shown_arguments(results.spec, arguments) for arguments in entries]]
         values = [public_parameter(results.records, name, value) for values in lists for value in values]
         benchmarked[name] = [value for index, value in enumerate(values) if value not in values[:index]]
     return benchmarked
@@ -227,11 +222,11 @@ def _fixed(results: RunResults) -> dict[str, Plain]:
 
 def _settings(results: RunResults) -> dict[str, Plain]:
     """Return the settings of the measurement that the spec gives, without those that a card shows elsewhere."""
-    elsewhere = ("backend", "backend_args", "max_eval_samples")
+    elsewhere = ("backend", BACKEND_ARGUMENTS, "max_eval_samples")
     return {
         name: public_parameter(results.records, name, value)
         for name, value in results.spec.fixed.items()
-        if PARAMETERS[split_name(name)[0]].setting and name not in elsewhere
+        if PARAMETERS[split_name(name)[0]].setting and split_name(name)[0] not in elsewhere
     }
 
 
@@ -409,13 +404,27 @@ def _at(shape: Shape) -> str:
     return f"At batch size {shape.batch_size}{length}"
 
 
-def _environment(results: RunResults) -> dict[str, Plain]:
-    info = results.records.info
-    machine = as_plain(info.machine)
+def _machine(records: Records, record: Record) -> dict[str, Plain]:
+    """Return what is known of the machine of a row, with its price where that is not one of the spec for all."""
+    machine = as_plain(records.info_of(record).machine)
     memory_bytes = machine.pop("memory_bytes", None)
     if memory_bytes is not None:
         machine["memory_gb"] = round(memory_bytes / 1e9, 1)
-    outcomes = [part.outcome for parts in results.records.parts.values() for part in parts if part.outcome]
+    if (price := prices(records, record)[1]) is not None and "price_per_hour" not in records.plan.spec.fixed:
+        machine["price_per_hour"] = price
+    return dict(machine)
+
+
+def _environment(results: RunResults) -> dict[str, Plain]:
+    records, info = results.records, results.records.info
+    machines = {machine_name(row.configuration.axes): _machine(records, row) for row in records.records}
+    # What differs has a value for each machine, by its name on the card.
+    machine: dict[str, Plain] = {}
+    for name in dict.fromkeys(name for facts in machines.values() for name in facts):
+        values = {own: facts.get(name) for own, facts in machines.items()}
+        first = next(iter(values.values()))
+        machine[name] = first if all(value == first for value in values.values()) else values
+    outcomes = [part.outcome for parts in records.parts.values() for part in parts if part.outcome]
     reported = {each.facts.get("intra_op_num_threads") for outcome in outcomes for each in outcome.opened}
     threads = sorted(number for number in reported if isinstance(number, int)) or [info.default_threads]
     return {**machine, "threads": threads[0] if len(threads) == 1 else threads, "versions": info.versions}

@@ -18,7 +18,8 @@ import onnx
 
 from benchcard.card.markdown.inline import escape
 from benchcard.graphs.signature import graph_inputs, only_batch_size, only_length
-from benchcard.publishing.weights import FOLDER, SENTENCES, Weights, external_weights
+from benchcard.publishing.weights import FOLDER, Weights, external_weights, has_processor
+from benchcard.tasks.pooling import Pooling
 
 # Tasks whose pipelines of Transformers.js give what was measured, and names of pipelines that differ from the task's.
 _PIPELINES_JS = ("image-classification", "token-classification", "question-answering", "text-classification")
@@ -40,18 +41,6 @@ _ACTIVATIONS = {"identity": "output", "sigmoid": "1 / (1 + np.exp(-output))", "t
 
 
 @dataclass(frozen=True)
-class _Embedding:
-    """How the measured task made embeddings; see `tasks.pooling.Pooling`. `maximum` is the most tokens of a text."""
-
-    modes: tuple[str, ...]
-    normalize: bool
-    prompt: str
-    lower_case: bool
-    truncate_dim: int | None
-    maximum: int | None
-
-
-@dataclass(frozen=True)
 class _OneNumber:
     """How the measured task read a model with one output, which takes one or two texts."""
 
@@ -60,7 +49,7 @@ class _OneNumber:
     maximum: int | None
 
 
-_Reading: TypeAlias = _Embedding | _OneNumber | None
+_Reading: TypeAlias = Pooling | _OneNumber | None
 
 
 @dataclass(frozen=True)
@@ -112,7 +101,7 @@ def section(
     first = weights[0]
     reading: _Reading = None
     if "modes" in context:
-        reading = msgspec.convert(context, _Embedding)
+        reading = msgspec.convert(context, Pooling)
     elif "activation" in context:
         reading = msgspec.convert(context, _OneNumber)
     if first.home is None:
@@ -167,7 +156,7 @@ def _fetch(repo_id: str, first: Weights) -> list[str]:
 
 def _javascript(task: str, reading: _Reading) -> list[str] | None:
     """Return the lines that call a pipeline of Transformers.js; None where its results differ from those measured."""
-    if not isinstance(reading, _Embedding):
+    if not isinstance(reading, Pooling):
         # The pipeline of classification takes the softmax, which is 1 for a single output.
         return [] if task in _PIPELINES_JS and reading is None else None
     pooling = _POOLED_JS.get(reading.modes[0]) if len(reading.modes) == 1 else None
@@ -193,9 +182,8 @@ def _python(
     is_image = "preprocessor_config.json" in root and "tokenizer_config.json" not in root
     text = task != "image-classification" and not is_image
     loader = "AutoTokenizer" if text else "AutoImageProcessor"
-    has_processor = any(name not in ("config.json", *SENTENCES) for name in root)
-    where = "folder" if has_processor or original is None else f'"{original}"'
-    if isinstance(reading, _Embedding):
+    where = "folder" if has_processor(root) or original is None else f'"{original}"'
+    if isinstance(reading, Pooling):
         body = _embedding_lines(reading, graph)
     elif isinstance(reading, _OneNumber):
         body = _number_lines(reading, graph)
@@ -225,10 +213,9 @@ def _python(
     ]
 
 
-def _embedding_lines(reading: _Embedding, graph: _Graph) -> list[str]:
+def _embedding_lines(reading: Pooling, graph: _Graph) -> list[str]:
     """Return the lines that make embeddings, pooled without padding, with one text a call so that no other matters."""
-    text = f"{reading.prompt!r} + text" if reading.prompt else "text"
-    text = f"({text}).lower()" if reading.lower_case else text
+    text = reading.text_code("text")
     poolings = [_POOLED[mode] for mode in reading.modes]
     pooled = poolings[0] if len(poolings) == 1 else f"np.concatenate([{', '.join(poolings)}])"
     padding = "" if graph.length else "padding=True, "

@@ -14,7 +14,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
@@ -216,6 +216,11 @@ def write_root(results: RunResults, weights: Sequence[Weights], folder: Path) ->
         else:
             link(source, target)
     return written
+
+
+def has_processor(root: Iterable[str]) -> bool:
+    """Return whether a repository with these files at its root has a tokenizer or an image processor."""
+    return any(name not in ("config.json", *SENTENCES) for name in root)
 
 
 def _cleaned(path: Path) -> str | None:

@@ -159,7 +159,7 @@ def _variants(name: str, card: CardResults) -> Iterator[dict[str, object]]:
             "variant": variant,
             "role": ", ".join(full_tables.roles(facts, index)),
             "baseline": facts.baseline_of(index),
-            "machine": facts.environment.get("processor"),
+            "machine": (facts.machines[index] if facts.machines else facts.processors) or None,
         }
         for key in _FIGURES:
             cells |= interval_columns(key, shown.get(key))

@@ -15,7 +15,7 @@ from benchcard.analysis.reasons import format_loss
 from benchcard.analysis.run_results import RunResults
 from benchcard.card.facts import LATENCY_MEAN, THROUGHPUT, Facts, Row
 from benchcard.card.layouts import figures, full, full_tables
-from benchcard.card.layouts.full_tables import CHANGED, DETECTABLE, RATIO, SIZE
+from benchcard.card.layouts.full_tables import CHANGED, COST, CPU_RATIO, DETECTABLE, RATIO, SIZE
 from benchcard.card.markdown.inline import write_value
 from benchcard.metrics.info import FIDELITY, RECOVERY, FidelityLimit
 from benchcard.publishing import file_table
@@ -29,7 +29,7 @@ from benchcard.utils.values import Shape
 _LEADING, _FURTHER = list(FIDELITY)[:4], list(FIDELITY)[4:]
 # The figures that follow the first metric, where they exist, the most important ones first.
 _FIGURES = (
-    *(RECOVERY, *_LEADING, RATIO, "cpu_ratio", LATENCY_MEAN, "cpu_ms", "cost_per_million"),
+    *(RECOVERY, *_LEADING, RATIO, CPU_RATIO, LATENCY_MEAN, "cpu_ms", COST),
     *(SIZE, "size_saved", "bits_per_weight", "memory_mb", "memory_saved"),
     *(THROUGHPUT, "latency_p99_ms", "core_seconds_per_1000", "output_snr_db", *_FURTHER, CHANGED),
 )
@@ -87,9 +87,16 @@ def _rows(results: RunResults, facts: Facts, max_drop: float | None) -> Rows:
         groups=[f"{facts.rows[row].examples} {facts.baseline_of(row)} {shape}" for row, shape in zip(numbers, shapes)],
         columns=columns,
         filters=filters,
-        x=titles["cpu_ratio" if any(full_tables.leads_with_cpu(facts, shape) for shape in facts.shapes) else RATIO],
+        x=titles[_time_axis(facts)],
         y=_quality_axis(facts),
     )
+
+
+def _time_axis(facts: Facts) -> str:
+    """Return the figure of time or cost that the plot begins with."""
+    if facts.machines and facts.cheapest is not None:
+        return COST
+    return CPU_RATIO if any(full_tables.leads_with_cpu(facts, shape) for shape in facts.shapes) else RATIO
 
 
 def _quality_axis(facts: Facts) -> str:

@@ -15,7 +15,7 @@ from benchcard.metrics.info import METRICS
 from benchcard.reproduce.source import PublishedCard
 from benchcard.sources import resolve
 from benchcard.spec import spec as specs
-from benchcard.spec.parameters import ALIASES, type_of
+from benchcard.spec.parameters import ALIASES, BACKEND_ARGUMENTS, split_name, type_of
 from benchcard.spec.spec import Spec
 from benchcard.tasks import default_metrics
 from benchcard.utils.text import pluralize
@@ -76,7 +76,10 @@ def _read_spec(
     task, fixed, grid = _parameters(card, notes)
     if (backend := fixed.get("backend", "local")) != "local":
         del fixed["backend"]
-        fixed.pop("backend_args", None)
+        fixed, grid = (
+            {name: value for name, value in part.items() if split_name(name)[0] != BACKEND_ARGUMENTS}
+            for part in (fixed, grid)
+        )
         notes.append(f"the card was made with the backend `{backend}`: this runs locally unless you pass `backend`")
     from_card = set(_texts([task, fixed, grid]))
     for key, value in changes.items():

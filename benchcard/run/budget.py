@@ -18,6 +18,7 @@ from benchcard import registry
 from benchcard.errors import Mistake, SpecError
 from benchcard.run.directory import MEMORY_FOLDER, RunDirectory
 from benchcard.run.groups import size_bytes
+from benchcard.run.machines import machine_plans
 from benchcard.run.planned import planned_steps
 from benchcard.run.timing import IMPORT_S, expected_s
 from benchcard.run.traits import traits_of
@@ -84,7 +85,12 @@ class Estimate:
 
 
 def estimate(plan: Plan, sources: Sources | None = None, planned: Sequence[Sequence[AnyRequest]] = ()) -> Estimate:
-    """Return how long the run of a plan takes, by its `planned` steps; `sources` are where its models lie."""
+    """Return how long the run of a plan takes, by its `planned` steps; `sources` are where its models lie.
+
+    Machines work at the same time: it is that of the slowest of them.
+    """
+    if machines := machine_plans(plan):
+        return max((estimate(machine.plan, sources) for machine in machines), key=lambda each: each.total_s)
     spec = plan.spec
     planned = planned or planned_steps(plan, unresolved_sources(spec), traits_of(plan), default_threads=0)
     kinds = Counter({step.key: step.kind for steps in planned for step in steps}.values())

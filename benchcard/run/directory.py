@@ -55,7 +55,8 @@ class StoredSpec:
 class RunInfo:
     """The content of `run.json`, with the digest of the spec and the time when the run was begun, in ISO 8601.
 
-    Rows that give no threads have `default_threads`. Runs of earlier versions have no traits.
+    Rows that give no threads have `default_threads`. Runs of earlier versions have no traits. `price_per_hour` is that
+    of the service whose machine it is, where it names one.
     """
 
     format: Count
@@ -67,6 +68,7 @@ class RunInfo:
     versions: Mapping[str, str | None] = field(default_factory=dict)
     default_threads: Count = 0
     traits: Traits | None = None
+    price_per_hour: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

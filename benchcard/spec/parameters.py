@@ -151,6 +151,9 @@ PARAMETERS: Mapping[str, Parameter] = MappingProxyType(
 CARD_NAMES = ("model_name", "base_model")
 PRICES = ("price_per_core_hour", "price_per_hour")
 
+# The parameter that says on which machine a backend runs; in a grid, each of its values is a machine.
+BACKEND_ARGUMENTS = "backend_args"
+
 # The parameter that chooses among the graphs of the model's folder.
 FILE_NAME = "framework_args.file_name"
 

@@ -7,13 +7,14 @@ row are left to `run`.
 from __future__ import annotations
 
 import itertools
+from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
 from benchcard import registry
 from benchcard.quantization.settings import STATIC_ONLY, Quantization
-from benchcard.spec.parameters import CALIBRATION_DEFAULTS, PARAMETERS, split_name
+from benchcard.spec.parameters import BACKEND_ARGUMENTS, CALIBRATION_DEFAULTS, PARAMETERS, split_name
 from benchcard.spec.spec import Spec
 from benchcard.utils.plain import canonical_json
 from benchcard.utils.text import pluralize
@@ -147,14 +148,26 @@ def make_plan(spec: Spec, frameworks: Mapping[str, FrameworkTraits] | None = Non
     return Plan(spec, tuple(itertools.starmap(Configuration, rows)), traits)
 
 
+def shown_arguments(spec: Spec, arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """Return `backend_args`, without those of a backend that are of its user's account only."""
+    name = spec.get("backend")
+    shown = getattr(registry.backend(name), "shown", None) if name in registry.backends() else None
+    return {key: value for key, value in arguments.items() if shown is None or key in shown}
+
+
 def _first_rows(spec: Spec, points: list[Point]) -> list[Point]:
-    """Return the baselines and the first other points, as many as `max_rows` allows."""
+    """Return the baselines and the first other points, as many on each machine as `max_rows` allows."""
     most = spec.get("max_rows")
     if most is None or most >= len(points):
         return points
-    baselines = {place for place in _baselines(spec, [point[0] for point in points]) if place is not None}
-    others = [place for place in range(len(points)) if place not in baselines]
-    return [points[place] for place in sorted([*baselines, *others[: max(0, most - len(baselines))]])]
+    machines = [canonical_json(point[0]["backend_args"]) for point in points]
+    kept = {place for place in _baselines(spec, [point[0] for point in points]) if place is not None}
+    numbers = Counter(machines[place] for place in kept)
+    for place, machine in enumerate(machines):
+        if place not in kept and numbers[machine] < most:
+            numbers[machine] += 1
+            kept.add(place)
+    return [points[place] for place in sorted(kept)]
 
 
 def unused_settings(plan: Plan) -> tuple[str, ...]:
@@ -214,8 +227,15 @@ class _FrameworkGrid:
             for name, value in values.items():
                 if name in active:
                     parameter, part = split_name(name)
-                    parameters[parameter] = value if part is None else {**parameters[parameter], part: value}
-            yield parameters, {name: _axis_value(parameters, name) for name in indices}
+                    # Arguments of a backend that are equal for all machines stand beside those of each.
+                    is_whole = part is None and parameter != BACKEND_ARGUMENTS
+                    fields = value if part is None else {part: value}
+                    parameters[parameter] = value if is_whole else {**parameters[parameter], **fields}
+            yield parameters, {name: self._shown_value(parameters, name) for name in indices}
+
+    def _shown_value(self, parameters: Mapping[str, Any], name: str) -> Any:
+        value = _axis_value(parameters, name)
+        return shown_arguments(self.spec, value) if name == BACKEND_ARGUMENTS else value
 
     def _choices(self, name: str) -> list[Any]:
         values, (parameter, part) = self.spec.grid[name], split_name(name)

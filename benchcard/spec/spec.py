@@ -21,6 +21,7 @@ from benchcard import registry
 from benchcard.errors import Mistake, SpecError
 from benchcard.spec.parameters import (
     ALIASES,
+    BACKEND_ARGUMENTS,
     CARD_NAMES,
     PARAMETERS,
     PRICES,
@@ -130,8 +131,15 @@ def measured_digest(spec: Mapping[str, Any], freely_named: Collection[str] = ())
         is_free = dataset.get("path") in freely_named
         return {name: value for name, value in dataset.items() if not (is_free and name == "name")}
 
-    for name in (*CARD_NAMES, *PRICES):
+    def without_price(arguments: Mapping[str, Any]) -> dict[str, Any]:
+        return {name: value for name, value in arguments.items() if name not in PRICES}
+
+    for name in (*CARD_NAMES, *PRICES, *(f"{BACKEND_ARGUMENTS}.{price}" for price in PRICES)):
         fixed.pop(name, None)
+    if BACKEND_ARGUMENTS in fixed:
+        fixed[BACKEND_ARGUMENTS] = without_price(fixed[BACKEND_ARGUMENTS])
+    if BACKEND_ARGUMENTS in grid:
+        grid[BACKEND_ARGUMENTS] = [without_price(arguments) for arguments in grid[BACKEND_ARGUMENTS]]
     if fixed.get("dataset", {}).get("path") in freely_named:
         fixed.pop("dataset.name", None)
     if "dataset" in fixed:
@@ -283,7 +291,7 @@ class _SpecReader:
                 value_type = self._type_of(name)
                 if value_type is None:
                     yield Mistake(place, format_value(key), "the name of a parameter", _suggestion(key))
-                elif name in self._places:
+                elif name in self._places and (name != BACKEND_ARGUMENTS or name in parameters):
                     hint = f"it is at {self._places[name]} too"
                     yield Mistake(place, format_value(value), "each parameter once", hint)
                 else:
@@ -348,7 +356,7 @@ class _SpecReader:
             yield Mistake("$.grid", f"{combinations} combinations of values", f"at most {MOST_COMBINATIONS}")
         for name, place in self._places.items():
             parameter, part = split_name(name)
-            if part is not None and parameter in self.grid:
+            if part is not None and parameter in self.grid and parameter != BACKEND_ARGUMENTS:
                 expected = f"`{parameter}` or its fields, but not both"
                 yield Mistake(place, f"`{name}`", expected, f"`{parameter}` is at {self._places[parameter]}")
 

@@ -72,6 +72,21 @@ class Row:
 
 
 @dataclass(frozen=True)
+class InputCode:
+    """Python that makes the inputs of a row without benchcard: `processor` in it is the model's own.
+
+    Attributes:
+        loader: The class of transformers whose `from_pretrained` loads the processor.
+        batch: An expression of a `row`, whose value has a list of the row's items for each input.
+        options: Arguments of `from_pretrained`.
+    """
+
+    loader: str
+    batch: str
+    options: Mapping[str, str | bool] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class Prepared:
     """Prepared rows, and what holds for all of them.
 
@@ -89,6 +104,7 @@ class Prepared:
             `{"pos_label": 1}`.
         facts: What the model's folder or `task_args` decide of predictions, by the column of `Results.quality`:
             `{"similarity_fn_name": "dot"}`.
+        code: The lines that make the same inputs, for the recipe of a model; None where no plain lines do.
     """
 
     rows: Iterator[Row]
@@ -101,6 +117,7 @@ class Prepared:
     meanings: Mapping[str, str] = field(default_factory=dict)
     metric_defaults: Mapping[str, object] = field(default_factory=dict)
     facts: Mapping[str, str] = field(default_factory=dict)
+    code: InputCode | None = None
 
 
 @dataclass(frozen=True)

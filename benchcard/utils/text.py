@@ -6,7 +6,7 @@ import difflib
 import html
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from functools import partial
 
 _LINE_WIDTH = 240  # characters
@@ -79,3 +79,15 @@ def first_line(message: object) -> str:
     lines = re.sub(r"\x1b\[[0-9;]*m", "", str(message)).strip().splitlines()
     first = lines[0].strip() if lines else ""
     return first if len(first) <= _LINE_WIDTH else f"{first[:_LINE_WIDTH]}..."
+
+
+def machine_name(parameters: Mapping[str, object]) -> str:
+    """Return the machine that the `backend_args` among benchmarked parameters name, as `ml.m5.2xlarge`; empty where
+    they name none.
+    """
+    values: list[object] = []
+    for name, value in parameters.items():
+        if name.partition(".")[0] == "backend_args":
+            values += value.values() if isinstance(value, Mapping) else [value]
+    words = (word for value in values for word in (value if isinstance(value, list) else [value]))
+    return ", ".join(str(word) for word in words if word is not None)

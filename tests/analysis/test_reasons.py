@@ -95,7 +95,7 @@ def test_a_graph_of_one_length_beside_rows_that_are_cut_otherwise_is_noted(other
 def of(*rows, saturates=False):
     """Return the records of a run, on a machine where products may saturate."""
     info = SimpleNamespace(machine=Machine(int8=Int8(u8s8_saturates=saturates)), default_threads=1)
-    return SimpleNamespace(records=list(rows), info=info)
+    return SimpleNamespace(records=list(rows), info=info, info_of=lambda record: info)
 
 
 @pytest.mark.parametrize(

@@ -225,6 +225,40 @@ def test_a_mistake_that_the_worker_finds_is_that_of_the_spec(ground, place, tmp_
     assert not (tmp_path / "run/run.json").exists()
 
 
+@pytest.mark.slow
+def test_each_machine_of_a_grid_has_a_job(ground, monkeypatch, tmp_path):
+    """Jobs run at the same time. The table has the rows of all, with the price that the service names. A machine that
+    fails stops no other one, and the same command starts its job alone again.
+    """
+    monkeypatch.setattr(RemoteBackend, "poll_s", 0.2)
+    with ExitStack() as stack:
+        place = hf_jobs_place(monkeypatch, stack, tmp_path / "service")
+        path, broken, text = tmp_path / "run", tmp_path / "broken", SPEC + TINY.replace("{apply", "{MACHINES, apply")
+        broken.touch()
+        # The job of one flavor fails while there is a file.
+        machines = [{"flavor": "cpu-basic"}, {"flavor": "cpu-upgrade", "setup": f"test ! -e {broken}"}]
+        text = text.replace("MACHINES", f"backend_args: {json.dumps(machines)}")
+        text += 'backend: hf-jobs\nbackend_args: {setup: "true"}\n'
+        benchmark = Benchmark.from_spec(spec_with(ground, text, "machines.yaml"))
+        with pytest.raises(BackendError, match=r"1-cpu-upgrade.*exit code 1"):
+            benchmark.run(path, progress=False)
+        assert place.started() == 2
+        half = Results.load(path)
+        assert half.quality["accuracy"].notna().tolist() == [True, True, False, False]
+        status = CliRunner().invoke(main, ["status", str(path)]).output
+        assert "finished" in status
+        assert "failed" in status
+        broken.unlink()
+        results = benchmark.run(path, progress=False)
+        assert place.started() == 3
+        assert results.failures.empty
+        assert results.time["ratio"].notna().all()
+        prices = [own.price_per_hour for own in results.records.machines.values()]
+        assert None not in prices
+        assert prices[0] != prices[2]
+        assert results.time["cost_per_million"].notna().all()
+
+
 def test_a_job_that_completes_without_records_is_an_error(ground, place, tmp_path):
     """So is one whose setup fails, with the reason that the service gives."""
     for setup, problem in (("exit 0", "records are missing"), ("exit 7", "exit code 7")):

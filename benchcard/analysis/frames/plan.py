@@ -12,6 +12,7 @@ from benchcard.run.planned import planned_steps
 from benchcard.run.traits import traits_of
 from benchcard.sources.resolve import unresolved_sources
 from benchcard.spec.plan import Configuration, Plan
+from benchcard.utils.plain import canonical_json
 
 
 def plan_frame(plan: Plan) -> pd.DataFrame:
@@ -24,11 +25,13 @@ def plan_frame(plan: Plan) -> pd.DataFrame:
     `node_exclusion: auto` that is the largest number, as `evaluate x 16`. `expected_half_width` is about how far the
     interval of a ratio will reach to either side on a quiet machine, relative to the ratio, or the `precision`.
     """
-    seen: set[str] = set()
+    seen: set[tuple[str, str]] = set()
     rows = []
     expected = planned_steps(plan, unresolved_sources(plan.spec), traits_of(plan), default_threads=0)
     for configuration, steps in zip(plan, expected):
-        kinds = {step.key: step.kind for step in steps}
+        # Machines share no steps.
+        machine = canonical_json(configuration["backend_args"])
+        kinds = {(machine, step.key): step.kind for step in steps}
         # A baseline is timed in two processes, for the noise floor.
         processes = 2 if configuration.baseline == configuration.row else 1
         shapes = sum(step.kind == "shape" for step in steps)

@@ -15,7 +15,7 @@ from datetime import date
 from benchcard.card.facts import LATENCY_MEAN, OTHERS, Facts, Plain, Row
 from benchcard.card.layouts import classic, figures, full_tables, reproduce
 from benchcard.card.layouts.figures import format_shape
-from benchcard.card.layouts.full_tables import RATIO, SIZE
+from benchcard.card.layouts.full_tables import COST, RATIO, SIZE
 from benchcard.card.markdown.inline import code_span, escape, escape_prose, write_value
 from benchcard.utils.text import pluralize
 from benchcard.utils.values import Shape
@@ -57,7 +57,7 @@ def body(facts: Facts, *, plot: str | None = None, slug: str = "benchmark", usag
     if facts.done is not None:
         done = f"{facts.done} of {pluralize(len(facts.rows), 'configuration')} done"
         parts.append(f"{UNFINISHED}{done}: `benchcard run` continues it, and these results may change.")
-    parts.append(_recommendations(facts))
+    parts += [_recommendations(facts), _cheapest(facts)]
     if facts.rows:
         parts += [full_tables.summary(facts), _legend(facts)]
     if plot is not None:
@@ -96,15 +96,16 @@ def alt_text(facts: Facts) -> str:
     """Return the picture as text: the figures of each row of the summary."""
     if not facts.shapes or not facts.metrics:
         return ""
-    points = []
+    points, key = [], full_tables.pictured(facts)
+    against, unit = ("mean latency", " ms") if key == LATENCY_MEAN else ("cost per million samples", "")
     for index in full_tables.summary_rows(facts):
-        quality, latency = _quality(facts, index), _latency(facts, index)
-        if quality and latency:
+        quality = _quality(facts, index)
+        if quality and facts.rows[index].time(facts.shapes[0], key) is not None:
             roles = ", ".join(full_tables.roles(facts, index))
             name = f"row {index} ({roles})" if roles else f"row {index}"
-            points.append(f"{name} {quality} at {latency} ms")
+            points.append(f"{name} {quality} at {full_tables.time_cells(facts, facts.shapes[0], key)[index]}{unit}")
     shape = format_shape(facts.shapes[0])
-    return escape(f"{facts.metrics[0].name} against mean latency at {shape}: {'; '.join(points)}")
+    return escape(f"{facts.metrics[0].name} against {against} at {shape}: {'; '.join(points)}")
 
 
 def _recommendations(facts: Facts) -> str:
@@ -139,6 +140,36 @@ def _recommendation(facts: Facts, chosen: int | None, base: int | None) -> str:
         sizes = full_tables.figure_cells(facts, SIZE)
         clauses.append(f"{sizes[chosen]} instead of {sizes[base]} MB")
     return f"**Ship {label}: " + "; ".join(clauses) + "."
+
+
+def _cheapest(facts: Facts) -> str:
+    """Return a sentence on the row that costs least, and on the cheapest baseline; empty without a price."""
+    if facts.cheapest is None:
+        return ""
+    costs = {row: _least_cost(facts, row) for row in (facts.cheapest, *facts.baselines)}
+    known = {row: cost for row, cost in costs.items() if cost is not None}
+    if facts.cheapest not in known:
+        return ""
+    names = full_tables.row_names(facts)
+    baselines = [row for row in facts.baselines if row in known]
+    text = f"**Cheapest at this quality: row {facts.cheapest}** ({escape(names[facts.cheapest])})"
+    text += f": {known[facts.cheapest][1]}"
+    if baselines and facts.cheapest not in baselines:
+        base = min(baselines, key=lambda row: known[row][0])
+        text += f"; the cheapest baseline, row {base}, {known[base][1]}"
+    return f"{text}."
+
+
+def _least_cost(facts: Facts, index: int) -> tuple[float, str] | None:
+    """Return the least cost of a row at any shape, as a number and in words; None where it is not known."""
+    row = facts.rows[index]
+    costs = {shape: cost.value for shape in facts.shapes if (cost := row.time(shape, COST))}
+    if not costs:
+        return None
+    shape = min(costs, key=lambda each: costs[each])
+    return costs[
+        shape
+    ], f"{full_tables.time_cells(facts, shape, COST)[index]} per million samples at {format_shape(shape)}"
 
 
 def _speed(facts: Facts, chosen: int, base: int) -> list[str]:
@@ -238,11 +269,10 @@ def _overview(facts: Facts) -> str:
         compared += f", evaluated on {count}{escape(_data_name(facts))}{split}"
     threads, versions = facts.environment.get("threads"), facts.environment.get("versions")
     known = versions if isinstance(versions, dict) else {}
-    processor = facts.environment.get("processor")
     how = [pluralize(threads, "thread")] if isinstance(threads, int) else []
     how += [code_span(f"{name} {write_value(known[name])}") for name in _LIBRARIES if known.get(name)]
     how += [day] if (day := _day(facts.run.get("created"))) else []
-    on = f" on {code_span(write_value(processor))}" if processor else ""
+    on = f" on {code_span(facts.processors)}" if facts.processors else ""
     measured = f" Measured{on}{' with ' if how else ''}{', '.join(how)}." if on or how else ""
     return f"{compared}.{measured}"
 
@@ -337,9 +367,16 @@ def _day(created: Plain) -> str:
 
 def _int8(facts: Facts) -> str:
     int8 = facts.environment.get("int8")
-    if not isinstance(int8, dict) or "u8s8_saturates" not in int8:
+    if not isinstance(int8, dict):
         return ""
-    processor = code_span(write_value(facts.environment.get("processor") or "this processor"))
+    each = [(name, own) for name, own in int8.items() if isinstance(own, dict) and name in facts.machines]
+    of_machines = (_int8_of(facts, escape(name), own) for name, own in each)
+    return "\n\n".join(of_machines) if each else _int8_of(facts, code_span(facts.processors or "this processor"), int8)
+
+
+def _int8_of(facts: Facts, processor: str, int8: Mapping[str, Plain]) -> str:
+    if "u8s8_saturates" not in int8:
+        return ""
     if int8["u8s8_saturates"]:
         rows = [str(index) for index, row in enumerate(facts.rows) if row.saturation_risk]
         at_risk = f" Rows at risk, marked {figures.AT_RISK}: {', '.join(rows)}." if rows else ""

@@ -12,6 +12,7 @@ from benchcard.card.layouts import figures
 from benchcard.card.layouts.figures import DecimalsRule
 from benchcard.card.markdown.inline import code_span, escape, escape_prose, write_value
 from benchcard.card.markdown.tables import Column, render_table
+from benchcard.utils.text import machine_name
 from benchcard.utils.values import Interval, Shape
 
 SUMMARY_ROWS = 10
@@ -24,9 +25,10 @@ COUNTS = (CHANGED, *NODES, SAMPLES)
 SIZE_SAVED, MEMORY_SAVED, BITS = "size_saved", "memory_saved", "bits_per_weight"
 P_VALUE = "_p_value"
 RATIO = "ratio"
+COST = "cost_per_million"
 CPU_RATIO = "cpu_ratio"
 DETECTABLE = "detectable"
-ROLES = {"baseline": "baseline", "chosen": "recommended", "pareto": "Pareto"}
+ROLES = {"baseline": "baseline", "chosen": "recommended", "cheapest": "cheapest", "pareto": "Pareto"}
 # Precedes the number of a row's baseline among its roles, if there are several baselines.
 AGAINST = "against row "
 TIME_COLUMNS = {
@@ -41,7 +43,7 @@ CPU_COLUMNS = {
     CPU_RATIO: "processor time, baseline / row",
     "cpu_ms": "processor time (ms)",
     "core_seconds_per_1000": "core-seconds per 1,000 samples",
-    "cost_per_million": "cost per million samples",
+    COST: "cost per million samples",
 }
 SIZE_COLUMNS = {SIZE: "size (MB)", SIZE_SAVED: "size saved (%)", BITS: "bits per weight"}
 NOISE_BASELINE = "baseline"
@@ -69,28 +71,36 @@ _Column: TypeAlias = tuple[Column, list[str]]
 """A column, and its cells for all rows of the card."""
 
 
-def row_names(facts: Facts) -> list[str]:
+def row_names(facts: Facts, *, with_machine: bool = True) -> list[str]:
     """Return the short name of each row.
 
     If two different rows would share a name, all names list all parameters.
     """
-    varied = [name for name in facts.benchmarked if len({repr(row.parameters[name]) for row in facts.rows}) > 1]
-    names = [short_name(row.parameters, varied) for row in facts.rows]
-    if len(set(names)) == len({repr(sorted(row.parameters.items())) for row in facts.rows}):
+    rows = [
+        {name: value for name, value in row.parameters.items() if with_machine or not machine_name({name: value})}
+        for row in facts.rows
+    ]
+    varied = [name for name in facts.benchmarked if len({repr(parameters.get(name)) for parameters in rows}) > 1]
+    names = [short_name(parameters, varied) for parameters in rows]
+    if len(set(names)) == len({repr(sorted(parameters.items())) for parameters in rows}):
         return names
-    return [", ".join(f"{name}={write_value(value)}" for name, value in row.parameters.items()) for row in facts.rows]
+    return [", ".join(f"{name}={write_value(value)}" for name, value in parameters.items()) for parameters in rows]
 
 
 def short_name(parameters: Mapping[str, Plain], varied: Collection[str]) -> str:
     """Return the values of a row that distinguish it: `onnxruntime, dynamic, Add+MatMul, per_channel`."""
-    texts = [_value_in_name(name, value) for name, value in parameters.items() if name in varied]
-    unnamed = "quantized" if parameters.get("apply_quantization") is True else "as it is"
-    return ", ".join(filter(None, texts)) or unnamed
+    shown = {name: value for name, value in parameters.items() if name in varied}
+    texts = [_value_in_name(name, value) for name, value in shown.items()]
+    if not any(texts) or [*filter(None, texts)] == [machine_name(shown)]:
+        texts.append("quantized" if parameters.get("apply_quantization") is True else "as it is")
+    return ", ".join(filter(None, texts))
 
 
 def _value_in_name(name: str, value: Plain) -> str:
     if name == "dataset" and isinstance(value, dict):
         value = value.get("name") or value.get("path")
+    if machine := machine_name({name: value}):
+        return machine
     # A mapping usually follows from the framework. If not, the names are equal, and all are written in full.
     if value is None or isinstance(value, dict):
         return ""
@@ -106,16 +116,26 @@ def _value_in_name(name: str, value: Plain) -> str:
 def roles(facts: Facts, index: int) -> list[str]:
     """Return the roles of a row: baseline, recommended, Pareto; and its baseline if there are several baselines."""
     baselines, baseline = facts.baselines, facts.baseline_of(index)
-    holders = {"baseline": baselines, "chosen": facts.recommended, "pareto": facts.pareto}
+    cheapest = () if facts.cheapest is None else (facts.cheapest,)
+    holders = {"baseline": baselines, "chosen": facts.recommended, "cheapest": cheapest, "pareto": facts.pareto}
     names = [ROLES[role] for role, rows in holders.items() if index in rows]
     if len(baselines) > 1 and baseline not in (None, index):
         names.append(f"{AGAINST}{baseline}")
     return names
 
 
+def pictured(facts: Facts) -> str:
+    """Return the figure against which the picture shows quality: cost where rows of several machines have one, else
+    latency.
+    """
+    has_costs = any(row.time(facts.shapes[0], COST) for row in facts.rows)
+    return COST if facts.machines and has_costs else LATENCY_MEAN
+
+
 def summary_rows(facts: Facts) -> list[int]:
     """Return the rows of the summary, fastest first: recommended, baselines and Pareto set; ten at most."""
-    with_role = dict.fromkeys([*facts.recommended, *facts.baselines, *facts.pareto])
+    cheapest = [] if facts.cheapest is None else [facts.cheapest]
+    with_role = dict.fromkeys([*facts.recommended, *cheapest, *facts.baselines, *facts.pareto])
     rows = list(with_role) or [index for index, row in enumerate(facts.rows) if row.same_model_as is None]
 
     def speed(index: int) -> tuple[float, int]:
@@ -131,12 +151,13 @@ def summary(facts: Facts) -> str:
     How close rows are to the baseline and further metrics are last, so that a page cuts off none of the other columns.
     """
     metrics = _metric_columns(facts)
-    header, names = _configurations(facts)
+    (header, names), *machines = _configurations(facts)
     names = [f"{name} ({role})" if role else name for name, role in zip(names, _roles(facts))]
-    columns = [(header, names), *metrics[:1]]
+    columns = [(header, names), *machines, *metrics[:1]]
     if facts.shapes:
         shape = facts.shapes[0]
         keys = (*([CPU_RATIO] if leads_with_cpu(facts, shape) else []), LATENCY_MEAN, RATIO)
+        keys += (COST,) if facts.machines else ()
         columns += [_time_column(facts, shape, key) for key in keys]
     columns += [*_size_columns(facts)[:1], *_comparison_columns(facts)[:2], *metrics[1:]]
     rows = summary_rows(facts)
@@ -167,7 +188,8 @@ def quality(facts: Facts) -> str:
 
 def comparisons(facts: Facts) -> str:
     """Return the table of all rows with the figures that compare them with their baseline; empty where none exist."""
-    columns = [_configurations(facts), *_comparison_columns(facts)]
+    names = [escape(name) for name in row_names(facts)]
+    columns = [(Column("configuration"), names), *_comparison_columns(facts)]
     return render_table(_headers(columns), _lines(columns, range(len(facts.rows)))) if facts.comparisons else ""
 
 
@@ -176,14 +198,14 @@ def time(facts: Facts, shape: Shape) -> str:
     always = (LATENCY_MEAN, THROUGHPUT)
     shown = [CPU_RATIO] if leads_with_cpu(facts, shape) else []
     shown += [key for key in TIME_COLUMNS if key in always or _has_time(facts, shape, key)]
-    columns = [_configurations(facts), *(_time_column(facts, shape, key) for key in shown), *_size_columns(facts)]
+    columns = [*_configurations(facts), *(_time_column(facts, shape, key) for key in shown), *_size_columns(facts)]
     return render_table(_headers(columns), _lines(columns, range(len(facts.rows))))
 
 
 def processor_time(facts: Facts, shape: Shape) -> str:
     """Return the table of all rows with their processor times at one shape; empty where none is known."""
     shown = [key for key in CPU_COLUMNS if _has_time(facts, shape, key)]
-    columns = [_configurations(facts), *(_time_column(facts, shape, key) for key in shown)]
+    columns = [*_configurations(facts), *(_time_column(facts, shape, key) for key in shown)]
     return render_table(_headers(columns), _lines(columns, range(len(facts.rows)))) if shown else ""
 
 
@@ -304,8 +326,11 @@ def _headers(columns: Sequence[_Column]) -> list[Column]:
     return [Column("row", "right"), *(column for column, _ in columns)]
 
 
-def _configurations(facts: Facts) -> _Column:
-    return Column("configuration"), [escape(name) for name in row_names(facts)]
+def _configurations(facts: Facts) -> list[_Column]:
+    """Return the column of configurations, and that of machines where there are several."""
+    names = [escape(name) for name in row_names(facts, with_machine=not facts.machines)]
+    machines = [(Column("machine"), [escape(name) for name in facts.machines])] if facts.machines else []
+    return [(Column("configuration"), names), *machines]
 
 
 def _roles(facts: Facts) -> list[str]:

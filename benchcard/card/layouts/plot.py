@@ -1,4 +1,5 @@
-"""The picture of a card: quality against latency, with intervals and Pareto fronts, as a PNG.
+"""The picture of a card: quality against latency, or against cost where machines with prices were compared, with
+intervals and Pareto fronts, as a PNG.
 
 Needs matplotlib, which is an extra: without it there is no picture. Equal facts give equal bytes with one version of
 matplotlib, whatever the user's settings. The background is transparent; colours are legible on light and dark pages.
@@ -14,13 +15,14 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from benchcard.card.facts import LATENCY_MEAN, Facts
 from benchcard.card.layouts.figures import format_shape
+from benchcard.card.layouts.full_tables import COST, CPU_COLUMNS, pictured
 from benchcard.utils.values import Interval
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 _Points: TypeAlias = dict[int, tuple[Interval, Interval]]
-"""Latency and quality of each row."""
+"""Latency or cost, and quality, of each row."""
 
 INK = "#7a7d82"
 BASELINE = "#c07b1c"
@@ -69,7 +71,7 @@ def _points(facts: Facts) -> _Points:
     points: _Points = {}
     with_role = {*facts.baselines, *facts.recommended, *facts.pareto}
     for index, row in enumerate(facts.rows):
-        latency = row.time(facts.shapes[0], LATENCY_MEAN)
+        latency = row.time(facts.shapes[0], pictured(facts))
         quality = row.metrics.get(facts.metrics[0].name)
         if latency is None or quality is None:
             continue
@@ -117,11 +119,23 @@ def _draw_legend(axes: Axes, rows: Set[int], chosen: set[int], baselines: set[in
 def front_lines(facts: Facts, points: _Points) -> list[list[tuple[float, float]]]:
     """Return the line through the points of each Pareto front; rows with other examples are on another front."""
     lines: dict[str, list[tuple[float, float]]] = {}
-    for index in facts.pareto:
+    for index in facts.pareto if pictured(facts) == LATENCY_MEAN else _cheapest_rows(facts, points):
         if index in points:
             latency, quality = points[index]
             lines.setdefault(facts.rows[index].examples, []).append((latency.value, quality.value))
     return [sorted(line) for line in lines.values() if len(line) > 1]
+
+
+def _cheapest_rows(facts: Facts, points: _Points) -> list[int]:
+    """Return the rows of the same examples that no other row beats in both quality and cost."""
+    sign = 1.0 if facts.metrics[0].higher_is_better is not False else -1.0
+
+    def beats(other: int, row: int) -> bool:
+        (cost, quality), (own_cost, own_quality) = points[other], points[row]
+        gains = own_cost.value - cost.value, sign * (quality.value - own_quality.value)
+        return facts.rows[other].examples == facts.rows[row].examples and min(gains) >= 0 < max(gains)
+
+    return [row for row in points if not any(beats(other, row) for other in points)]
 
 
 def _label_points(axes: Axes, points: _Points, bold: set[int]) -> None:
@@ -153,7 +167,8 @@ def _format_axes(axes: Axes, facts: Facts, points: _Points) -> None:
         axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
         axes.xaxis.set_minor_formatter(NullFormatter())
     axes.margins(x=0.08, y=0.12)
-    axes.set_xlabel(f"mean latency in ms at {format_shape(facts.shapes[0])}")
+    name = "mean latency in ms" if pictured(facts) == LATENCY_MEAN else CPU_COLUMNS[COST]
+    axes.set_xlabel(f"{name} at {format_shape(facts.shapes[0])}")
     metric = facts.metrics[0]
     name = "".join(char if char.isprintable() else " " for char in metric.name)
     axes.set_ylabel(f"{name} ({metric.unit})" if metric.unit else name)

@@ -70,6 +70,7 @@ def read_full_card(lines: list[str]) -> Facts:
         baseline=first,
         chosen=min({*holders["chosen"]} - {*further}, default=None),
         further=further,
+        cheapest=next(iter(holders["cheapest"]), None),
         pareto=tuple(holders["pareto"]),
         reasons=_sentences(lines, full.REASON_TITLE, full.REASONS_TITLE),
         settings=_parameters(lines, full.SETTINGS_TITLE),

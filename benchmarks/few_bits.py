@@ -2,8 +2,8 @@
 
     python benchmarks/few_bits.py [--rounds 7]
 
-The model is 24 products, with weights of 384 x 1536 and 1536 x 384 in turn, on one thread. Each round calls every variant in turn; the script
-prints how many times as fast as float32 each is, by the median of its processor times.
+The model is 24 products, with weights of 384 x 1536 and 1536 x 384 in turn, on one thread. Each round calls every
+variant in turn; the script prints how many times as fast as float32 each is, by the median of its processor times.
 """
 
 from __future__ import annotations

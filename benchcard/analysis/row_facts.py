@@ -54,11 +54,9 @@ def row_quality(records: Records, record: Record, metric: str | None) -> RowQual
     value = score.values.metrics.get(metric) if score and metric else None
     test = comparison.values.figures.get(metric, _UNCERTAIN) if comparison and score and metric else _UNCERTAIN
     first = same_model_as(records, record)
-    figure, difference = (
-        _interval(value, test.low, test.high),
-        _interval(test.difference, test.difference_low, test.difference_high),
-    )
-    if score and metric in FIDELITY and metric not in score.values.metrics:
+    figure = _interval(value, test.low, test.high)
+    difference = _interval(test.difference, test.difference_low, test.difference_high)
+    if score and metric and metric in FIDELITY and metric not in score.values.metrics:
         figure, difference = _of_fidelity(record, metric)
     return RowQuality(
         parameters=row_parameters(record),

@@ -22,7 +22,8 @@ class TimeFigures:
     Attributes:
         intervals: The figures with intervals by name, the unit in the name: `latency_mean_ms` and `latency_p99_ms` of
             one forward call; `throughput_per_s`, samples per elapsed second; `ratio`, how many times faster than the
-            baseline, paired round by round; `tokens_per_s`, for tasks that count tokens; `drift`, the relative change of latency from the first launch to the last;
+            baseline, paired round by round; `tokens_per_s`, for tasks that count tokens; `drift`, the relative change
+            of latency from the first launch to the last;
             `cpu_ms`, the processor time of one call, of all threads, also of those that wait spinning; `cpu_ratio`, the
             baseline's processor time over the row's; `core_seconds_per_1000` samples; `cost_per_million` samples, where
             the spec or the service gives a price.

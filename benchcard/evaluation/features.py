@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 
     Names = Iterable[str]
 
-# A batch has at most this many items, and at most this many numbers in its largest input, or in its outputs: 64 MB of float32.
+# A batch has at most this many items, and at most this many numbers in its largest input, or in its outputs: 64 MB of
+# float32.
 BATCH_ITEMS = 32
 BATCH_NUMBERS = 1 << 24
 

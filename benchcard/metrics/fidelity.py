@@ -73,7 +73,7 @@ class NextTokens:
         """Return the probability that is assumed of each of `count` `(positions,)` tokens that are not among the most
         likely: the most that it can be, that of the last of these, but no more than an equal share of the rest.
         """
-        return np.minimum(np.exp(self.log_probs[:, -1]), self.rest / (count + 1))
+        return np.asarray(np.minimum(np.exp(self.log_probs[:, -1]), self.rest / (count + 1)), dtype=np.float64)
 
 
 def next_token_divergences(baseline: NextTokens, model: NextTokens) -> Floats:
@@ -92,12 +92,12 @@ def _divergences(baseline: NextTokens, model: NextTokens) -> Floats:
     lacks, adds = (np.count_nonzero(~shared, axis=1) for shared in (is_shared, is_known))
     least_model, least_baseline = model._missing(lacks), baseline._missing(adds)
     in_model = np.exp(np.take_along_axis(model.log_probs, same.argmax(axis=2), axis=1))
-    return np.maximum(
-        0.0,
+    divergences = (
         _terms(np.exp(baseline.log_probs), np.where(is_shared, in_model, least_model[:, None])).sum(axis=1)
         + np.where(is_known, 0.0, _terms(least_baseline[:, None], np.exp(model.log_probs))).sum(axis=1)
-        + _terms(baseline.rest - adds * least_baseline, model.rest - lacks * least_model),
+        + _terms(baseline.rest - adds * least_baseline, model.rest - lacks * least_model)
     )
+    return np.asarray(np.maximum(0.0, divergences), dtype=np.float64)
 
 
 def _terms(expected: Floats, actual: Floats) -> Floats:

@@ -80,8 +80,6 @@ class Prepared:
         context: What predictions need, as plain data: label names, thresholds.
         pad: The value that pads shorter items in a batch, by input; other inputs are never padded.
         padding_side: The end of an axis where padding stands: `right` or `left`.
-        outputs_per_number: How many numbers the model gives for each number of its largest input, as the logits of a
-            whole vocabulary for each token; batches are small where they are many.
         beside: The arrays that are kept with an item for its prediction, and are no inputs of the model.
         notes: What a reader should know, as far as it is known before the first row.
         tallies: By the name of a count, a sentence for the notes where its sum is above 0:
@@ -91,19 +89,21 @@ class Prepared:
             `{"pos_label": 1}`.
         facts: What the model's folder or `task_args` decide of predictions, by the column of `Results.quality`:
             `{"similarity_fn_name": "dot"}`.
+        outputs_per_number: How many numbers the model gives for each number of its largest input, as the logits of a
+            whole vocabulary for each token; batches are small where they are many.
     """
 
     rows: Iterator[Row]
     context: Mapping[str, object] = field(default_factory=dict)
     pad: Mapping[str, float] = field(default_factory=dict)
     padding_side: str = "right"
-    outputs_per_number: int = 1
     beside: frozenset[str] = frozenset()
     notes: tuple[str, ...] = ()
     tallies: Mapping[str, str] = field(default_factory=dict)
     meanings: Mapping[str, str] = field(default_factory=dict)
     metric_defaults: Mapping[str, object] = field(default_factory=dict)
     facts: Mapping[str, str] = field(default_factory=dict)
+    outputs_per_number: int = 1
 
 
 @dataclass(frozen=True)

@@ -2,8 +2,8 @@
 
 A text is divided into windows of tokens that overlap; each token but the first of a text is predicted once, in the
 window where most tokens precede it. What is kept of a prediction is the log-probability of the true token, the most
-likely tokens, and the probability of all others. Leaves perplexity to `benchcard.metrics.perplexity`, and the comparison
-with the float model to `benchcard.metrics.fidelity`.
+likely tokens, and the probability of all others. Leaves perplexity to `benchcard.metrics.perplexity`, and the
+comparison with the float model to `benchcard.metrics.fidelity`.
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ comparison with the float model to `benchcard.metrics.fidelity`.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING
@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchcard.errors import Mistake, SpecError
-from benchcard.spec.schema import Number, ValueType
+from benchcard.spec.schema import Boolean, Number, ValueType
 from benchcard.tasks import ComparedOutput, Prepared, Question, Row, Usage, data, text
 from benchcard.tasks.outputs import output
 
@@ -34,6 +34,7 @@ TOP = 64
 # The most tokens of a window where the spec gives no length. Source:
 # https://huggingface.co/docs/transformers/perplexity, for GPT-2.
 _LONGEST = 1024
+_SEPARATOR = "\n\n"
 # Positions whose probabilities are computed at a time: 100 MB in float64 for 200,000 tokens.
 _POSITIONS = 64
 _USAGE = Usage(
@@ -53,20 +54,22 @@ class _Arguments:
 
     window: int | None = None
     stride: int | None = None
+    join_texts: bool = False
 
 
 class TextGeneration:
     """The task `text-generation`.
 
-    `task_args` has `window`, the tokens of a forward call (by default the model's maximum, and at most 1,024), and
-    `stride`, the tokens from one window to the next (by default half a window).
+    `task_args` has `window`, the tokens of a forward call (by default the model's maximum, and at most 1,024);
+    `stride`, the tokens from one window to the next (by default half a window); and `join_texts`, by which all rows are
+    one text, with a blank line between two of them, as published perplexities have it.
     """
 
     metrics: tuple[str, ...] = ("perplexity",)
     has_length = True
     outputs: tuple[Mapping[str, int], ...] = ({"logits": 3},)
     arguments: Mapping[str, ValueType] = MappingProxyType(
-        {"window": Number(2, whole=True), "stride": Number(1, whole=True)}
+        {"window": Number(2, whole=True), "stride": Number(1, whole=True), "join_texts": Boolean()}
     )
     decides_by = "kl_mean"
     counts_tokens = True
@@ -74,19 +77,20 @@ class TextGeneration:
     def prepare(self, rows: Dataset, question: Question) -> Prepared:
         """Return the windows of each text; a reference is the number of tokens that are predicted."""
         texts = text.load_texts(question.model, maximum=question.maximum)
-        window, stride = _window(msgspec.convert(question.arguments, _Arguments), texts)
+        windows = _windows(msgspec.convert(question.arguments, _Arguments), texts.maximum)
         column = data.primary(rows, question, "text")
         # A causal model reads nothing to the right, so any token can stand for padding there.
         pad = dict.fromkeys(texts.names, 0) if "attention_mask" in texts.names else {}
         vocabulary = getattr(texts.config.get_text_config(), "vocab_size", None)
-        windows = f"in windows of at most {window} tokens, each {stride} after the one before"
+        rows_read = f"{len(rows)} texts, joined to one," if windows.joined else "{texts} {texts:text|texts}"
+        how = f"in windows of at most {windows.window} tokens, each {windows.stride} after the one before"
         return Prepared(
-            _rows(rows, question, texts, column, window, stride),
-            {"window": window, "stride": stride},
+            _rows(rows, question, texts, column, windows),
+            {"windows": asdict(windows)},
             pad,
             beside=frozenset({"predicted"}),
             tallies={
-                "predicted": f"{{predicted}} tokens of {{texts}} {{texts:text|texts}} were predicted, {windows}",
+                "predicted": f"{{predicted}} tokens of {rows_read} were predicted, {how}",
                 "short": "{short} of {texts} texts {short:has|have} fewer than two tokens: nothing is predicted",
             },
             outputs_per_number=vocabulary or 1,
@@ -118,46 +122,72 @@ class TextGeneration:
         return text.load_texts(model).timed(batch_size, input_length, seed)
 
 
-def _window(arguments: _Arguments, texts: text.Texts) -> tuple[int, int]:
-    """Return the tokens of a window, and from one window to the next."""
-    window = arguments.window or min(texts.maximum or _LONGEST, _LONGEST)
-    if texts.maximum is not None and window > texts.maximum:
-        expected = f"at most {texts.maximum}, the token limit of the model"
+@dataclass(frozen=True)
+class _Windows:
+    """How texts are divided: the tokens of a window, those from one window to the next, and whether all texts are one."""
+
+    window: int
+    stride: int
+    joined: bool
+
+    def of(self, tokens: Mapping[str, NDArray[np.int64]]) -> Iterator[dict[str, np.ndarray]]:
+        """Yield the windows of a text; `predicted` has the positions whose next token no window before has predicted.
+
+        Source: https://huggingface.co/docs/transformers/perplexity, the strided windows of "PPL with fixed-length
+        models".
+        """
+        count, start, end = len(tokens["input_ids"]), 0, 1
+        while end < count:
+            first, end = end, min(start + self.window, count)
+            item: dict[str, np.ndarray] = {name: values[start:end] for name, values in tokens.items()}
+            yield {**item, "predicted": np.arange(first - start - 1, end - start - 1)}
+            start += self.stride
+
+
+def _windows(arguments: _Arguments, maximum: int | None) -> _Windows:
+    """Return how texts are divided for a model that takes so many tokens."""
+    window = arguments.window or min(maximum or _LONGEST, _LONGEST)
+    if maximum is not None and window > maximum:
+        expected = f"at most {maximum}, the token limit of the model"
         raise SpecError(Mistake("$.task_args.window", str(window), expected))
     stride = arguments.stride or window // 2
     if stride >= window:
         expected = f"less than the window of {window} tokens, so that each token has one before it"
         raise SpecError(Mistake("$.task_args.stride", str(stride), expected))
-    return window, stride
+    return _Windows(window, stride, arguments.join_texts)
 
 
-def _rows(rows: Dataset, question: Question, texts: text.Texts, column: str, window: int, stride: int) -> Iterator[Row]:
+def _rows(rows: Dataset, question: Question, texts: text.Texts, column: str, windows: _Windows) -> Iterator[Row]:
     is_empty = True
-    for block in data.numbered_blocks(rows, [column], question):
-        for number, row in block:
-            if not isinstance(row[column], str):
-                raise data.bad_value(row[column], column, number, "$.dataset.data_keys.primary", "a text")
-        for tokens in texts.items(texts.tokenizer([row[column] for _, row in block], verbose=False)):
-            items = list(_windows(tokens, window, stride))
+    for encoded in _encoded(rows, question, texts, column, windows.joined):
+        for tokens in texts.items(encoded):
+            items = list(windows.of(tokens))
             is_empty = is_empty and not items
-            count = sum(len(item["predicted"]) for item in items)
-            yield Row(items, count, counts={"texts": 1, "predicted": count, "short": int(not items)})
+            # The windows of a joined text are examples of their own.
+            for parts in [[item] for item in items] if windows.joined else [items]:
+                count = sum(len(item["predicted"]) for item in parts)
+                yield Row(parts, count, counts={"texts": 1, "predicted": count, "short": int(not parts)})
     if is_empty:
         actual, expected = f"a column `{column}` of texts of fewer than two tokens", "a text with a token to predict"
         raise SpecError(Mistake("$.dataset.data_keys.primary", actual, expected))
 
 
-def _windows(tokens: Mapping[str, NDArray[np.int64]], window: int, stride: int) -> Iterator[dict[str, np.ndarray]]:
-    """Yield the windows of a text; `predicted` has the positions whose next token no window before has predicted.
-
-    Source: https://huggingface.co/docs/transformers/perplexity, the strided windows of "PPL with fixed-length models".
-    """
-    count, start, end = len(tokens["input_ids"]), 0, 1
-    while end < count:
-        first, end = end, min(start + window, count)
-        item: dict[str, np.ndarray] = {name: values[start:end] for name, values in tokens.items()}
-        yield {**item, "predicted": np.arange(first - start - 1, end - start - 1)}
-        start += stride
+def _encoded(
+    rows: Dataset, question: Question, texts: text.Texts, column: str, joined: bool
+) -> Iterator[Mapping[str, Sequence[Sequence[int]]]]:
+    """Yield the tokens of each text of a block, or those of all texts as one."""
+    parts: list[str] = []
+    for block in data.numbered_blocks(rows, [column], question):
+        for number, row in block:
+            if not isinstance(row[column], str):
+                raise data.bad_value(row[column], column, number, "$.dataset.data_keys.primary", "a text")
+        values = [row[column] for _, row in block]
+        if joined:
+            parts += values
+        else:
+            yield texts.tokenizer(values, verbose=False)
+    if joined:
+        yield texts.tokenizer([_SEPARATOR.join(parts)], verbose=False)
 
 
 def _predictions(logits: NDArray[np.float32], tokens: NDArray[np.int64]) -> dict[str, np.ndarray]:

@@ -113,6 +113,33 @@ def test_perplexity_is_that_of_a_plain_loop(decoder, data, tmp_path, arguments, 
     assert passed.scored.readings["perplexity"].higher_is_better is False
 
 
+def test_all_texts_may_be_one(decoder, data, tmp_path):
+    """Joined as published perplexities have it, the texts are one, whose windows are examples of their own."""
+    import torch
+    from transformers import AutoTokenizer
+
+    arguments = {"window": 16, "stride": 8, "join_texts": True}
+    passed = tiny_text.passed(TASK, decoder, data, tmp_path, ("perplexity",), task_args=arguments)
+    ids = torch.tensor([AutoTokenizer.from_pretrained(decoder)("\n\n".join(TEXTS))["input_ids"]])
+    total = end = 0
+    for start in range(0, ids.shape[1], 8):
+        before, end = end, min(start + 16, ids.shape[1])
+        labels = ids[:, start:end].clone()
+        labels[:, : before - start] = -100
+        with torch.inference_mode():
+            loss = load(decoder)(ids[:, start:end], labels=labels).loss
+        total += float(loss) * int((labels[:, 1:] != -100).sum())
+        if end == ids.shape[1]:
+            break
+    assert passed.scored.metrics["perplexity"] == pytest.approx(math.exp(total / (ids.shape[1] - 1)), rel=1e-5)
+    assert sum(passed.references) == ids.shape[1] - 1
+    assert len(passed.references) > 20
+    assert passed.notes[0].startswith(f"{ids.shape[1] - 1} tokens of 5 texts, joined to one, were predicted")
+    assert (
+        tiny_text.compared(TASK, tmp_path / "prepared", tmp_path / "predicted", tmp_path, "perplexity").low is not None
+    )
+
+
 def test_what_is_kept_are_the_next_tokens_of_pytorch(decoder, data, tmp_path):
     """The true tokens, the most likely ones in order, and the rest have PyTorch's probabilities."""
     passed = tiny_text.passed(TASK, decoder, data, tmp_path)

@@ -84,15 +84,16 @@ class TextGeneration:
         vocabulary = getattr(texts.config.get_text_config(), "vocab_size", None)
         rows_read = f"{len(rows)} texts, joined to one," if windows.joined else "{texts} {texts:text|texts}"
         how = f"in windows of at most {windows.window} tokens, each {windows.stride} after the one before"
+        tallies = {
+            "predicted": f"{{predicted}} tokens of {rows_read} were predicted, {how}",
+            "short": "{short} of {texts} texts {short:has|have} fewer than two tokens: nothing is predicted",
+        }
         return Prepared(
             _rows(rows, question, texts, column, windows),
             {"windows": asdict(windows)},
             pad,
             beside=frozenset({"predicted"}),
-            tallies={
-                "predicted": f"{{predicted}} tokens of {rows_read} were predicted, {how}",
-                "short": "{short} of {texts} texts {short:has|have} fewer than two tokens: nothing is predicted",
-            },
+            tallies=tallies if question.labelled else {},
             outputs_per_number=vocabulary or 1,
         )
 
@@ -124,7 +125,7 @@ class TextGeneration:
 
 @dataclass(frozen=True)
 class _Windows:
-    """How texts are divided: the tokens of a window, those from one window to the next, and whether all texts are one."""
+    """How texts are divided: the tokens of a window, and from one to the next, and whether all texts are one."""
 
     window: int
     stride: int

@@ -133,11 +133,10 @@ def test_all_texts_may_be_one(decoder, data, tmp_path):
             break
     assert passed.scored.metrics["perplexity"] == pytest.approx(math.exp(total / (ids.shape[1] - 1)), rel=1e-5)
     assert sum(passed.references) == ids.shape[1] - 1
-    assert len(passed.references) > 20
+    assert len(passed.references) == len(passed.kept["log_probs.shapes"])
     assert passed.notes[0].startswith(f"{ids.shape[1] - 1} tokens of 5 texts, joined to one, were predicted")
-    assert (
-        tiny_text.compared(TASK, tmp_path / "prepared", tmp_path / "predicted", tmp_path, "perplexity").low is not None
-    )
+    estimate = tiny_text.compared(TASK, tmp_path / "prepared", tmp_path / "predicted", tmp_path, "perplexity")
+    assert estimate.low < passed.scored.metrics["perplexity"] < estimate.high
 
 
 def test_what_is_kept_are_the_next_tokens_of_pytorch(decoder, data, tmp_path):

@@ -35,6 +35,7 @@ TOP = 64
 # https://huggingface.co/docs/transformers/perplexity, for GPT-2.
 _LONGEST = 1024
 _SEPARATOR = "\n\n"
+_PREFILL = "a timed call reads a whole text (prefill); generation of one token after the other was not timed"
 # Positions whose probabilities are computed at a time: 100 MB in float64 for 200,000 tokens.
 _POSITIONS = 64
 _USAGE = Usage(
@@ -93,6 +94,7 @@ class TextGeneration:
             {"windows": asdict(windows)},
             pad,
             beside=frozenset({"predicted"}),
+            notes=(_PREFILL,) if question.labelled else (),
             tallies=tallies if question.labelled else {},
             outputs_per_number=vocabulary or 1,
         )

@@ -31,7 +31,7 @@ class Cheapest:
         cost = self.cost
         bounds = "" if cost.low is None or cost.high is None else f" [{cost.low:.3g}, {cost.high:.3g}]"
         others = f"; {number_rows(self.others)} may cost as little" if self.others else ""
-        text = f"row {self.row} ({self.label}): {cost.value:.3g}{bounds} per million samples {self.shape}{others}"
+        text = f"row {self.row} ({self.label}): {cost.value:.3g}{bounds} per million samples at {self.shape}{others}"
         return DisplayText(text)
 
 

@@ -33,7 +33,7 @@ from benchcard.evaluation.rows import read_predictions
 from benchcard.metrics.info import FIDELITY, leading_figure
 from benchcard.run.record import Record
 from benchcard.spec.parameters import FILE_NAME
-from benchcard.steps.models import path_of
+from benchcard.steps.models import ConvertOutcome, path_of
 from benchcard.steps.step import NotRun
 from benchcard.utils.values import Interval
 
@@ -65,6 +65,7 @@ class ModelFile:
         ratio: How many times as fast as the baseline it is, on average over shapes.
         is_detectable: Whether that differs from 1 beyond chance and noise, at every shape.
         uses: When to use it, a few words each.
+        cpu_ratio: The baseline's processor time over its own, on average over shapes.
     """
 
     row: int
@@ -77,6 +78,7 @@ class ModelFile:
     is_detectable: bool
     verdict: Verdict
     uses: tuple[str, ...] = ()
+    cpu_ratio: Interval | None = None
 
     @property
     def leading(self) -> str | None:
@@ -103,17 +105,28 @@ def repository_files(records: Records) -> dict[int, tuple[str, Path]]:
     return files if FILE_NAME in records.plan.spec.grid else {}
 
 
-def describe_examples(records: Records) -> str:
-    """Return in words which examples the files were evaluated on: `500 of 600 examples of reviews/data, validation`;
-    empty where none are known.
-    """
+@dataclass(frozen=True)
+class Examples:
+    """Which examples files were evaluated on: how many of the rows of a split, which are 0 where that is not known."""
+
+    evaluated: int
+    split_rows: int
+    dataset: str
+    split: str
+
+    def __str__(self) -> str:
+        of = f" of {self.split_rows}" if self.split_rows else ""
+        return f"{self.evaluated}{of} examples of {self.dataset}, {self.split}"
+
+
+def evaluated_examples(records: Records) -> Examples | None:
+    """Return the examples that the files were evaluated on; None where none are known."""
     for record in records.records:
         if record.outcomes.prepare:
             rows, dataset = record.outcomes.prepare.values, record.configuration["dataset"]
-            of = f" of {rows.split_rows}" if rows.split_rows else ""
             name = public_message(records, records.info.sources.dataset(dataset).name)
-            return f"{rows.samples}{of} examples of {name}, {dataset['eval_split']}"
-    return ""
+            return Examples(rows.samples, rows.split_rows, name, dataset["eval_split"])
+    return None
 
 
 def describe_files(
@@ -129,10 +142,11 @@ def describe_files(
 
 def _describe(records: Records, gains: Gains, row: int, name: str, path: Path, max_drop: float | None) -> ModelFile:
     record, metric = records.records[row], next(iter(metric_info.metric_names(records)), None)
-    weights, size_bytes = _read(path)
+    convert = record.outcomes.convert
+    weights, size_bytes = _converted(convert.values) if convert else _read(path)
     of_row = gains.by_row.get(row, ())
     quality = row_quality(records, record, metric)
-    has_ratio = row != record.configuration.baseline and any(gain.ratio for gain in of_row)
+    compared = () if row == record.configuration.baseline else of_row
     return ModelFile(
         row,
         name,
@@ -140,10 +154,18 @@ def _describe(records: Records, gains: Gains, row: int, name: str, path: Path, m
         size_bytes,
         quality.figure,
         quality.fidelity,
-        mean_ratio(of_row) if has_ratio else None,
+        mean_ratio(compared) if any(gain.ratio for gain in compared) else None,
         bool(of_row) and all(gain.ratio is not None and gain.ratio.excludes(1.0) and not gain.doubt for gain in of_row),
         _verdict(records, record, quality, metric, weights, max_drop),
+        cpu_ratio=mean_ratio(compared, of_cpu=True) if any(gain.cpu_ratio for gain in compared) else None,
     )
+
+
+def _converted(convert: ConvertOutcome) -> tuple[StoredWeights | None, int]:
+    from benchcard.graphs.weights import StoredWeights
+
+    count, bits = convert.weights, convert.weight_bits
+    return StoredWeights(count, bits, convert.kinds) if count and bits else None, convert.size_bytes
 
 
 def _read(path: Path) -> tuple[StoredWeights | None, int | None]:

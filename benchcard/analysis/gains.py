@@ -152,9 +152,11 @@ def _method(objective: str, comparisons: int) -> str:
     )
 
 
-def mean_ratio(gains: Sequence[Gain]) -> Interval:
-    """Return the geometric mean of the ratios at all shapes, from the lowest to the highest bound at any of them."""
-    ratios = [gain.ratio for gain in gains if gain.ratio]
+def mean_ratio(gains: Sequence[Gain], *, of_cpu: bool = False) -> Interval:
+    """Return the geometric mean of the ratios, or of those of processor time, at all shapes, from the lowest to the
+    highest bound at any of them.
+    """
+    ratios = [ratio for gain in gains if (ratio := gain.cpu_ratio if of_cpu else gain.ratio)]
     value = geometric_mean(ratio.value for ratio in ratios)
     low = min((ratio.low for ratio in ratios if ratio.low is not None), default=None)
     high = max((ratio.high for ratio in ratios if ratio.high is not None), default=None)

@@ -122,10 +122,10 @@ def same_model_as(records: Records, record: Record) -> int | None:
     """
     if record.digest is None:
         return None
-    shared = ("framework", "backend_args")
     for earlier in records.records[: record.configuration.row]:
-        same = all(earlier.configuration[name] == record.configuration[name] for name in shared)
-        if same and earlier.digest == record.digest:
+        is_here = records.info_of(earlier) is records.info_of(record)
+        same_framework = earlier.configuration["framework"] == record.configuration["framework"]
+        if earlier.digest == record.digest and same_framework and is_here:
             return earlier.configuration.row
     return None
 

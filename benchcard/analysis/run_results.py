@@ -301,19 +301,23 @@ class RunResults:
         return paths
 
     def to_json(self, max_drop: float | None = None, fidelity: FidelityLimit = None) -> dict[str, object]:
-        """Return the results as plain data: `spec`, `machine`, `versions`, each frame as a list of rows, `files` of an
-        audit, `notes`, the `choices` of `choices(max_drop, fidelity)`, and the row of the first one as `best`.
+        """Return the results as plain data: `spec`, `machine` (`machines` by row, where there are several), `versions`,
+        each frame as a list of rows, `files` of an audit, `notes`, the `choices` of `choices(max_drop, fidelity)`, the
+        row of the first one as `best`, and `cheapest` where a price is known.
         """
+        machines, cheapest = self.records.machines, self.cheapest(max_drop, fidelity)
         choices = self.choices(max_drop, fidelity)
         return {
             "spec": self.spec.as_dict(),
             "machine": as_plain(self.records.info.machine),
+            **({"machines": {str(row): as_plain(info.machine) for row, info in machines.items()}} if machines else {}),
             "versions": self.records.info.versions,
             **{name: to_records(getattr(self, name)) for name in (*FRAMES, "failures")},
             **({} if (files := self.files(max_drop)).empty else {"files": to_records(files)}),
             "notes": list(self.notes),
             "best": choices[0].row,
             "choices": [plain(as_plain(choice)) for choice in choices],
+            **({"cheapest": plain(as_plain(cheapest))} if cheapest else {}),
         }
 
     def __repr__(self) -> str:

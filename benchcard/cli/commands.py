@@ -343,6 +343,7 @@ def audit(
     The files of a repository on the Hub or of a folder are evaluated on one data set, and compared with the float graph
     among them, else with PyTorch. Status 1: a file is broken.
     """
+    from benchcard.analysis.files import evaluated_examples
     from benchcard.analysis.frames.columns import to_records
     from benchcard.analysis.verdict import BROKEN
     from benchcard.benchmark import Benchmark
@@ -353,7 +354,8 @@ def audit(
     if as_csv:
         click.echo(frame.to_csv(index=False), nl=False)
     elif as_json:
-        write_json({"files": to_records(frame), "notes": list(results.notes)})
+        examples = as_plain(evaluated_examples(results.records))
+        write_json({"files": to_records(frame), "examples": examples, "notes": list(results.notes)})
     else:
         _print_files(results, frame, wide)
         for note in results.notes:
@@ -371,10 +373,10 @@ def audit(
 
 def _print_files(results: RunResults, files: pd.DataFrame, wide: bool) -> None:
     """Write the table of audited files, what they were evaluated on, and the reasons of verdicts."""
-    from benchcard.analysis.files import describe_examples
+    from benchcard.analysis.files import evaluated_examples
 
     table(files.drop(columns="why"), wide)
-    write_text(f"evaluated on {describe_examples(results.records) or 'nothing'}")
+    write_text(f"evaluated on {evaluated_examples(results.records) or 'nothing'}")
     for file in files.dropna(subset="why").to_dict("records"):
         write_text(f"{file['file']} is {file['verdict']}: {file['why']}")
 
@@ -423,6 +425,8 @@ def show(
             write_text(f"{place}: {failure['type']}: {failure['message']}")
         for choice in results.choices(max_drop, fidelity):
             write_text(f"\nbest: {choice.explain()}")
+        if cheapest := results.cheapest(max_drop, fidelity):
+            write_text(f"\ncheapest: {cheapest}")
 
 
 @main.command()

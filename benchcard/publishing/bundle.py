@@ -44,7 +44,7 @@ from benchcard.utils.files import replacing_folder
 CARD, REPOSITORY = "card.md", "repo"
 FORMAT = 1
 # The parts of `RunResults.to_json` in `run.json`.
-_PUBLISHED = ("spec", "machine", "versions", *FRAMES)
+_PUBLISHED = ("spec", "machine", "machines", "versions", *FRAMES)
 
 
 @dataclass(frozen=True)

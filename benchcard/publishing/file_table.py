@@ -8,10 +8,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from benchcard.analysis.files import ModelFile, describe_examples
+from benchcard.analysis.files import ModelFile, evaluated_examples
 from benchcard.analysis.run_results import RunResults
 from benchcard.card.layouts import figures
-from benchcard.card.layouts.full_tables import RATIO, TIME_COLUMNS, format_comparison
+from benchcard.card.layouts.full_tables import CPU_COLUMNS, CPU_RATIO, RATIO, TIME_COLUMNS, format_comparison
 from benchcard.card.markdown.inline import code_span, escape, escape_prose
 from benchcard.card.markdown.tables import Column, render_table
 from benchcard.metrics.info import FIDELITY
@@ -36,8 +36,8 @@ def section(
         for file in described
         if file.verdict.why
     ]
-    examples = describe_examples(results.records)
-    intro = [f"Evaluated on {escape_prose(examples)}.", ""] if examples else []
+    examples = evaluated_examples(results.records)
+    intro = [f"Evaluated on {escape_prose(str(examples))}.", ""] if examples else []
     return "\n".join([TITLE, "", *intro, _table(described, metric), "", *([*why, ""] if why else [])])
 
 
@@ -57,6 +57,7 @@ def _table(files: Sequence[ModelFile], metric: str) -> str:
     mark = f", {figures.NOT_DETECTABLE}"
     ratios = [f"{cell}{mark * (cell != '' and not file.is_detectable)}" for cell, file in zip(ratios, files)]
     columns.append((TIME_COLUMNS[RATIO], ratios))
+    columns.append((CPU_COLUMNS[CPU_RATIO], _cells([file.cpu_ratio for file in files], 2)))
     # A column without any figure says nothing, as the ratio of a run without timing.
     columns = [(name, cells) for name, cells in columns if any(cells)]
     headers = [

@@ -1,148 +1,218 @@
-"""The recipe of a published model: lines that make it again from its float graph, with onnxruntime and no benchcard.
+"""The recipes of published models: lines that make them again from their float graphs, with onnxruntime and no
+benchcard.
 
 A model has a recipe only if the lines give the same graph: what benchcard does beyond a plain call, it must not have
-done for this one.
+done for this one. How a row of the data set becomes inputs is left to the tasks (`InputCode`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
-import msgspec
 import onnx
 
 from benchcard.analysis.run_results import RunResults
+from benchcard.evaluation.features import Features
 from benchcard.evaluation.rows import Rows
 from benchcard.graphs.files import external_files
 from benchcard.graphs.graph import Graph, load_graph
-from benchcard.publishing.weights import Weights
+from benchcard.graphs.signature import GraphInput, graph_inputs, only_batch_size, only_length
+from benchcard.publishing.weights import Weights, has_processor
+from benchcard.quantization.calibration.ranges import NAMES, Method, are_certain
+from benchcard.quantization.calibration.statistics import ActivationStatistics
+from benchcard.quantization.operators import requested_operators
 from benchcard.quantization.quantize import extra_options, names_to_exclude
 from benchcard.quantization.settings import Quantization
 from benchcard.run.record import Record
 from benchcard.sources.resolve import Source
+from benchcard.spec.plan import calibration_method
+from benchcard.steps.data import RowsOutcome
 from benchcard.steps.models import path_of
+from benchcard.steps.quantize import STATISTICS, range_method
+from benchcard.steps.step import Outcome
+from benchcard.utils.text import quote_names
+
+# What the lines import from `onnxruntime.quantization`, if it is in them.
+_NAMES = (
+    *("CalibrationDataReader", "CalibrationMethod", "QuantFormat", "QuantType"),
+    *("quantize_dynamic", "quantize_static"),
+)
 
 
-class _Reading(msgspec.Struct):
-    """How the measured task read texts; see `Prepared.context`."""
+class NoRecipe(Exception):
+    """Why plain lines would not make a quantized model again."""
 
-    columns: list[str]
-    maximum: int | None
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a quantized model is made again.
+
+    Attributes:
+        graph: The float graph.
+        imports: The imports beside those from `onnxruntime.quantization`.
+        samples: The lines that make `reader`, which returns the calibration samples; none for a dynamic model.
+        call: The line that makes the model.
+    """
+
+    graph: Path
+    imports: tuple[str, ...]
+    samples: tuple[str, ...]
+    call: str
 
 
 def section(
     results: RunResults, weights: Sequence[Weights], repo_id: str, root: Collection[str], original: str | None
 ) -> str:
-    """Return Markdown with the recipe of the first model, or why a quantized one has none; empty for a float model.
+    """Return Markdown with the recipes of the quantized models, and why others have none.
 
-    The arguments are those of `usage.section`.
+    The arguments are those of `usage.section`. Models of one float graph and the same samples share their lines.
     """
-    if not weights:
-        return ""
-    first = weights[0]
-    record = results.records.records[first.row]
-    source = results.records.info.sources.dataset(record.configuration["dataset"])
-    has_tokenizer = "tokenizer_config.json" in root
-    export = record.outcomes.export
-    graph = next((model.path for model in weights if export and model.source == path_of(export)), None)
-    lines, why_none = recipe(record, graph or "model.onnx", first.name, source, repo_id if has_tokenizer else original)
-    if why_none:
-        return f"There is no recipe for `{first.name}` with onnxruntime alone: {why_none}.\n"
-    if not lines or export is None:
-        return ""
-    origin = (
-        "the float graph in this repository" if graph else f"the float graph, at opset {export.values.report.opset}"
-    )
+    tokenizer = repo_id if has_processor(root) else original
+    groups: dict[tuple[Path, tuple[str, ...]], list[Recipe]] = {}
+    made: list[str] = []
+    others: dict[str, list[str]] = {}
+    files = {model.source: model.path for model in weights}
+    for model in weights:
+        record = results.records.records[model.row]
+        export, quantize = record.outcomes.export, record.outcomes.quantize
+        if not export or not quantize or quantize.values.report.is_float_model or record.outcomes.convert:
+            continue
+        graph = files.get(path_of(export), "model.onnx")
+        data = results.records.info.sources.dataset(record.configuration["dataset"])
+        try:
+            recipe = make_recipe(record, graph, model.name, data, tokenizer)
+        except NoRecipe as why:
+            others.setdefault(str(why), []).append(model.name)
+        else:
+            made.append(model.name)
+            groups.setdefault((recipe.graph, recipe.samples), []).append(recipe)
     version = results.records.info.versions.get("onnxruntime", "")
-    return "\n".join(
-        [
-            "<details>",
-            f"<summary>Make {first.name} again with onnxruntime alone</summary>",
-            "",
-            f"Of `{graph or 'model.onnx'}`, {origin}, onnxruntime {version} makes the same graph:",
-            "",
-            "```python",
-            *lines,
-            "```",
-            "",
-            "</details>",
-            "",
-        ]
-    )
+    parts = []
+    for (path, _), recipes in groups.items():
+        origin = "in this repository" if path in files else f"at opset {load_graph(path).opset}"
+        graph = f"Of `{files.get(path, 'model.onnx')}`, the float graph {origin},"
+        same = "the same graph" if len(recipes) == 1 else "the same graphs"
+        parts += [f"{graph} onnxruntime {version} makes {same}:", "", "```python", *lines(recipes), "```", ""]
+    if parts:
+        title = made[0] if len(made) == 1 else f"{len(made)} models"
+        parts = ["<details>", f"<summary>Make {title} again with onnxruntime alone</summary>", "", *parts]
+        parts += ["</details>", ""]
+    without = "There is no recipe for {} with onnxruntime alone: {}."
+    parts += [line for why, names in others.items() for line in (without.format(quote_names(names), why), "")]
+    return "\n".join(parts)
 
 
-def recipe(record: Record, graph: str, target: str, data: Source, tokenizer: str | None) -> tuple[list[str], str]:
-    """Return the lines that make the quantized model of a row from the file of its float graph; without any, why a
-    model that was quantized here has none.
+def lines(recipes: Sequence[Recipe]) -> list[str]:
+    """Return the lines of recipes with the same samples."""
+    body = [*recipes[0].samples, *(recipe.call for recipe in recipes)]
+    names = [name for name in _NAMES if any(name in line for line in body)]
+    imports = [f"from onnxruntime.quantization import {', '.join(names)}", *recipes[0].imports]
+    return [*sorted(imports, key=lambda line: (line.startswith("from"), line)), "", *body]
 
-    `tokenizer` is the repository or folder of the tokenizer. A static model has lines where its samples are texts of a
-    data set on the Hub.
+
+def make_recipe(record: Record, graph: str, target: str, data: Source, processor: str | None) -> Recipe:
+    """Return the recipe of a quantized row, which makes the file `target` of `graph`, its float graph.
+
+    `processor` is the repository or folder of the tokenizer or image processor.
+
+    Raises:
+        NoRecipe: Plain lines would not make the same model, or its samples are not on the Hub.
     """
-    quantized, export = record.outcomes.quantize, record.outcomes.export
-    if quantized is None or export is None or quantized.values.report.is_float_model or record.outcomes.convert:
-        return [], ""
-    path, settings = path_of(export), quantized.values.how
-    if not _is_plain(path):
-        return [], "its float graph has to be prepared before onnxruntime can quantize it"
-    function, names = f"quantize_{settings.approach}", [f"quantize_{settings.approach}"]
-    start: list[str] = []
-    files, libraries = [f'"{graph}"', f'"{target}"'], list[str]()
+    export, quantize = record.outcomes.export, record.outcomes.quantize
+    if export is None or quantize is None:
+        raise NoRecipe("it was not quantized")
+    path, settings = path_of(export), quantize.values.how
+    model = onnx.load(str(path), load_external_data=False)
+    if not _is_plain(model):
+        raise NoRecipe("the float graph has to be prepared before onnxruntime can quantize it")
+    imports: tuple[str, ...] = ()
+    samples: tuple[str, ...] = ()
+    files = [f'"{graph}"', f'"{target}"']
+    method = None
     if settings.approach == "static":
-        start, why_none = _samples(record, data, tokenizer)
-        if why_none:
-            return [], why_none
-        libraries = ["from datasets import load_dataset", "from transformers import AutoTokenizer"]
-        files.append("reader")
-        names.append("CalibrationDataReader")
-    arguments = _arguments(settings, load_graph(path))
-    if external_files(onnx.load(str(path), load_external_data=False)):
+        method = range_method(calibration_method(record.configuration))
+        inputs, dataset = graph_inputs(model.graph), record.configuration["dataset"]
+        imports, samples = sample_lines(record.outcomes.sample, dataset, data, processor, inputs, method)
+        _expect_equal_ranges(record, method, inputs)
+        files.append("reader()")
+    arguments = _arguments(settings, load_graph(path), method)
+    if external_files(model):
         arguments["use_external_data_format"] = "True"
     call = ", ".join([*files, *(f"{name}={value}" for name, value in arguments.items())])
-    names += [name for name in ("QuantFormat", "QuantType") if f"{name}." in call]
-    imports = [f"from onnxruntime.quantization import {', '.join(sorted(names))}", *libraries]
-    return [*sorted(imports), "", *start, f"{function}({call})"], ""
+    return Recipe(path, imports, samples, f"quantize_{settings.approach}({call})")
 
 
-def _is_plain(path: Path) -> bool:
+def _is_plain(model: onnx.ModelProto) -> bool:
     """Return whether ONNX Runtime's quantizer can read a float graph as it is: see `graphs.graph.prepare_model`."""
-    model = onnx.load(str(path), load_external_data=False)
     names = [node.name for node in model.graph.node]
     weights = {weight.name for weight in model.graph.initializer}
     return "" not in names and len({*names}) == len(names) and not weights & {i.name for i in model.graph.value_info}
 
 
-def _samples(record: Record, data: Source, tokenizer: str | None) -> tuple[list[str], str]:
-    """Return the lines that make `reader` of the samples of a row; without any, why: they are no texts of a data set on
-    the Hub, or more is done with them than the tokenizer does.
+def sample_lines(
+    sample: Outcome[RowsOutcome] | None,
+    dataset: Mapping[str, str | None],
+    data: Source,
+    processor: str | None,
+    inputs: Sequence[GraphInput],
+    method: Method,
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Return the imports and the lines that make `reader` of the samples of a static row, for a graph with these
+    inputs; the other arguments are those of `make_recipe`, and `dataset` is that of the row.
 
-    The histograms of ONNX Runtime take no samples of different lengths, and its averages take them all at once.
+    Raises:
+        NoRecipe: As `make_recipe`.
     """
-    sample, prepared, dataset = record.outcomes.sample, record.outcomes.prepare, record.configuration["dataset"]
-    calibration = record.configuration["calibration"]
-    is_plain = calibration["method"] == "minmax" and not calibration.get("calibration_moving_average")
-    if not is_plain:
-        return [], "its calibration is not `minmax` without a moving average, which onnxruntime does in another way"
-    if sample is None or prepared is None or tokenizer is None or data.local:
-        return [], "its calibration data or its tokenizer are not on the Hub"
-    try:
-        reading = msgspec.convert(Rows(prepared.folder).context, _Reading)
-    except msgspec.ValidationError:
-        return [], "its calibration data are no texts"
+    if sample is None or processor is None or data.local:
+        raise NoRecipe("the calibration data, or the tokenizer or image processor, are not on the Hub")
+    code, rows = sample.values.code, Rows(sample.folder)
+    length, size = only_length(inputs), only_batch_size(inputs) or 1
+    if code is None:
+        raise NoRecipe("the calibration samples are more than what the processor makes of a row of the data set")
+    if size > 1:
+        raise NoRecipe(f"the graph takes {size} samples a call")
     name = dataset.get("name")
     where = [repr(data.location), *([repr(name)] if name else []), f"split={dataset['calibration_split']!r}"]
     where += [f"revision={data.revision!r}"] if data.revision else []
-    texts = ", ".join(f"row[{column!r}]" for column in reading.columns)
-    cut = f", truncation=True, max_length={reading.maximum}" if reading.maximum else ""
-    return [
-        f"tokenizer = AutoTokenizer.from_pretrained({tokenizer!r})",
-        f"rows = load_dataset({', '.join(where)}).select({list(sample.values.rows)})",
-        f'feeds = (dict(tokenizer({texts}{cut}, return_tensors="np")) for row in rows)',
-        'reader = type("Reader", (CalibrationDataReader,), {"get_next": lambda self: next(feeds, None)})()',
-    ], ""
+    # A row without an item, as a sentence without words, is left out.
+    numbers = [sample.values.rows[owner] for owner in dict.fromkeys(rows.owners)]
+    options = "".join(f", {option}={value!r}" for option, value in code.options.items())
+    batch = code.batch if length is None else f'processor.pad({code.batch}, padding="max_length", max_length={length})'
+    types = {entry.name: str(entry.dtype) for entry in inputs}
+    item = f"{{name: np.array(batch[name][i : i + 1], dtype) for name, dtype in {types}.items()}}"
+    members = '"get_next": iter([*feeds, None]).__next__'
+    if method.averages_in_turn:
+        # The end of each sample is an end of the reader, which onnxruntime then sets to the next one.
+        members = '"get_next": iter([each for feed in feeds for each in (feed, None)]).__next__, '
+        members += '"__len__": lambda self: len(feeds), "set_range": lambda self, **_: None'
+    return (
+        "import numpy as np",
+        "from datasets import load_dataset",
+        f"from transformers import {code.loader}",
+    ), (
+        f"processor = {code.loader}.from_pretrained({processor!r}{options})",
+        f"rows = load_dataset({', '.join(where)}).select({numbers})",
+        f"batches = ({batch} for row in rows)",
+        f"feeds = [{item} for batch in batches for i in range(len(batch[{inputs[0].name!r}]))]",
+        f'reader = lambda: type("Reader", (CalibrationDataReader,), {{{members}}})()',
+    )
 
 
-def _arguments(settings: Quantization, graph: Graph) -> dict[str, str]:
+def _expect_equal_ranges(record: Record, method: Method, inputs: Sequence[GraphInput]) -> None:
+    """Check that ONNX Runtime counts the values of the samples of a static row with the same result."""
+    sample, calibrate, quantize = record.outcomes.sample, record.outcomes.calibrate, record.outcomes.quantize
+    if method.method == "minmax" or not (sample and calibrate and quantize):
+        return
+    if len(list(Features(sample.folder).groups(padded=only_length(inputs) is not None))) > 1:
+        raise NoRecipe(f"onnxruntime's calibration by `{method.method}` takes samples of one shape only")
+    statistics = ActivationStatistics.load(calibrate.folder / STATISTICS)
+    if not are_certain(statistics, method, requested_operators(quantize.values.how)):
+        raise NoRecipe(f"ranges by `{method.method}` may differ from onnxruntime's by one bin of a histogram")
+
+
+def _arguments(settings: Quantization, graph: Graph, method: Method | None) -> dict[str, str]:
     """Return the arguments of the quantizer that differ from its defaults, as Python."""
     options: dict[str, object] = dict(extra_options(settings))
     arguments: dict[str, str] = {}
@@ -151,12 +221,21 @@ def _arguments(settings: Quantization, graph: Graph) -> dict[str, str]:
     arguments |= {name: "True" for name in ("per_channel", "reduce_range") if getattr(settings, name)}
     if settings.weights_dtype == "uint8":
         arguments["weight_type"] = "QuantType.QUInt8"
-    if settings.approach == "static" and settings.activations_dtype == "uint8":
-        arguments["activation_type"] = "QuantType.QUInt8"
     if settings.layout == "QOperator":
         arguments["quant_format"] = "QuantFormat.QOperator"
     if names := names_to_exclude(graph, settings):
         arguments["nodes_to_exclude"] = repr(names)
-    if settings.approach == "static" and settings.activations_symmetric is not None:
-        options["CalibTensorRangeSymmetric"] = settings.activations_symmetric
+    if method is not None:
+        if settings.activations_dtype == "uint8":
+            arguments["activation_type"] = "QuantType.QUInt8"
+        if method.method != "minmax":
+            arguments["calibrate_method"] = f"CalibrationMethod.{NAMES[method.method]}"
+        if method.symmetric is not None:
+            options["CalibTensorRangeSymmetric"] = method.symmetric
+        if method.method == "percentile":
+            options["CalibPercentile"] = method.percentile
+        if method.method == "minmax" and method.moving_average:
+            options["CalibMovingAverage"] = True
+        if method.averages_in_turn:
+            options |= {"CalibMovingAverageConstant": method.moving_average_constant, "CalibStridedMinMax": 1}
     return arguments | ({"extra_options": repr(options)} if options else {})

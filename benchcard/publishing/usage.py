@@ -11,18 +11,22 @@ from __future__ import annotations
 import json
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import msgspec
 import onnx
 
+from benchcard import registry
 from benchcard.card.markdown.inline import escape
+from benchcard.frameworks import Snippet
 from benchcard.graphs.signature import graph_inputs, only_batch_size, only_length
-from benchcard.publishing.weights import FOLDER, SENTENCES, Weights, external_weights
+from benchcard.publishing.weights import FOLDER, Weights, external_weights, has_processor
+from benchcard.tasks.pooling import Pooling
 
 # Tasks whose pipelines of Transformers.js give what was measured, and names of pipelines that differ from the task's.
 _PIPELINES_JS = ("image-classification", "token-classification", "question-answering", "text-classification")
 _PIPELINES = {"sentence-similarity": "feature-extraction"}
+_IMAGE_PROCESSOR = "AutoImageProcessor"
 _TEXT = '"A text"'
 _TEXTS = {"question-answering": '"Who wrote it?", "She wrote it."'}
 # The expression of each pooling of the `tokens` `(tokens, numbers)` of a text; see `tasks.pooling`.
@@ -40,18 +44,6 @@ _ACTIVATIONS = {"identity": "output", "sigmoid": "1 / (1 + np.exp(-output))", "t
 
 
 @dataclass(frozen=True)
-class _Embedding:
-    """How the measured task made embeddings; see `tasks.pooling.Pooling`. `maximum` is the most tokens of a text."""
-
-    modes: tuple[str, ...]
-    normalize: bool
-    prompt: str
-    lower_case: bool
-    truncate_dim: int | None
-    maximum: int | None
-
-
-@dataclass(frozen=True)
 class _OneNumber:
     """How the measured task read a model with one output, which takes one or two texts."""
 
@@ -60,7 +52,7 @@ class _OneNumber:
     maximum: int | None
 
 
-_Reading: TypeAlias = _Embedding | _OneNumber | None
+_Reading: TypeAlias = Pooling | _OneNumber | None
 
 
 @dataclass(frozen=True)
@@ -112,7 +104,7 @@ def section(
     first = weights[0]
     reading: _Reading = None
     if "modes" in context:
-        reading = msgspec.convert(context, _Embedding)
+        reading = msgspec.convert(context, Pooling)
     elif "activation" in context:
         reading = msgspec.convert(context, _OneNumber)
     if first.home is None:
@@ -120,7 +112,8 @@ def section(
         python = _python(repo_id, task, first, root, original, reading, graph)
         javascript = _javascript(task, reading) if graph.is_usual else None
     else:
-        python, javascript = _fetch(repo_id, first), None
+        mode = str(context.get("image_mode", "RGB"))
+        python, javascript = _converted(repo_id, task, first, root, original, reading, mode), None
     files = [f"`{model.path}` is row {model.row} ({escape(names[model.row])})." for model in weights]
     rows = files if len(files) == 1 else [f"* {file}" for file in files]
     lines = ["### Load the model", "", *rows, "", *python, ""]
@@ -151,23 +144,70 @@ def _graph(weights: Weights, context: Mapping[str, object]) -> _Graph:
     return _Graph(str(context.get("image_mode", "RGB")), only_length(inputs), only_batch_size(inputs), pools)
 
 
-def _fetch(repo_id: str, first: Weights) -> list[str]:
-    """Return the Python snippet that fetches a converted model, which only its framework can open."""
+def _converted(
+    repo_id: str,
+    task: str,
+    first: Weights,
+    root: Collection[str],
+    original: str | None,
+    reading: _Reading,
+    image_mode: str,
+) -> list[str]:
+    """Return the Python snippet that fetches a converted model and, where its framework tells how, opens it.
+
+    It is called only where its outputs are what was measured.
+    """
+    made = f"`{first.path}` is what the framework `{first.framework}` made of the ONNX graph, and opens:"
+    framework: Any = registry.framework(first.framework) if first.framework in registry.frameworks() else None
+    if not hasattr(framework, "snippet"):
+        return [
+            made,
+            "",
+            "```python",
+            "from huggingface_hub import snapshot_download",
+            "",
+            f'folder = snapshot_download("{repo_id}", allow_patterns="{first.folder}/*")',
+            f'model = f"{{folder}}/{first.path}"',
+            "```",
+        ]
+    snippet: Snippet = framework.snippet(repo_id, first.path, task)
+    loader, where = _processor(task, root, original)
+    inputs = _inputs_line(task, loader, _Graph(image_mode, None, None, pools=False))
     return [
-        f"`{first.path}` is what the framework `{first.framework}` made of the ONNX graph, and opens:",
+        made,
         "",
         "```python",
+        *snippet.imports,
         "from huggingface_hub import snapshot_download",
+        *(["from PIL import Image"] if loader == _IMAGE_PROCESSOR else []),
+        f"from transformers import {loader}",
         "",
-        f'folder = snapshot_download("{repo_id}", allow_patterns="{first.folder}/*")',
-        f'model = f"{{folder}}/{first.path}"',
+        f'folder = snapshot_download("{repo_id}", allow_patterns=["*.json", "*.txt", "*.model", "{first.folder}/*"])',
+        f"processor = {loader}.from_pretrained({where})",
+        *snippet.opening,
+        *([inputs, *snippet.calling] if reading is None else []),
         "```",
     ]
 
 
+def _processor(task: str, root: Collection[str], original: str | None) -> tuple[str, str]:
+    """Return the class of the processor, and the expression of where it is loaded from."""
+    is_image = "preprocessor_config.json" in root and "tokenizer_config.json" not in root
+    loader = _IMAGE_PROCESSOR if task == "image-classification" or is_image else "AutoTokenizer"
+    return loader, "folder" if has_processor(root) or original is None else f'"{original}"'
+
+
+def _inputs_line(task: str, loader: str, graph: _Graph) -> str:
+    """Return the line that makes the `inputs` of one example."""
+    example = f"{_TEXTS.get(task, _TEXT)}, {_limits(None, graph)}"
+    if loader == _IMAGE_PROCESSOR:
+        example = f'images=Image.open("image.png").convert("{graph.image_mode}"), '
+    return f'inputs = processor({example}return_tensors="np")'
+
+
 def _javascript(task: str, reading: _Reading) -> list[str] | None:
     """Return the lines that call a pipeline of Transformers.js; None where its results differ from those measured."""
-    if not isinstance(reading, _Embedding):
+    if not isinstance(reading, Pooling):
         # The pipeline of classification takes the softmax, which is 1 for a single output.
         return [] if task in _PIPELINES_JS and reading is None else None
     pooling = _POOLED_JS.get(reading.modes[0]) if len(reading.modes) == 1 else None
@@ -190,22 +230,15 @@ def _python(
     graph: _Graph,
 ) -> list[str]:
     """Return the Python snippet, which uses onnxruntime and the processor of transformers."""
-    is_image = "preprocessor_config.json" in root and "tokenizer_config.json" not in root
-    text = task != "image-classification" and not is_image
-    loader = "AutoTokenizer" if text else "AutoImageProcessor"
-    has_processor = any(name not in ("config.json", *SENTENCES) for name in root)
-    where = "folder" if has_processor or original is None else f'"{original}"'
-    if isinstance(reading, _Embedding):
+    loader, where = _processor(task, root, original)
+    if isinstance(reading, Pooling):
         body = _embedding_lines(reading, graph)
     elif isinstance(reading, _OneNumber):
         body = _number_lines(reading, graph)
     else:
-        example = f'images=Image.open("image.png").convert("{graph.image_mode}"), '
-        if text:
-            example = f"{_TEXTS.get(task, _TEXT)}, {_limits(None, graph)}"
         rows = "" if graph.batch_size in (None, 1) else "  # the first row of each is that of the example"
         body = [
-            f'inputs = processor({example}return_tensors="np")',
+            _inputs_line(task, loader, graph),
             *graph.feed_lines,
             f"outputs = session.run(None, feed){rows}",
         ]
@@ -214,7 +247,7 @@ def _python(
         *(["import numpy as np"] if any("np." in line for line in body) else []),
         "import onnxruntime",
         "from huggingface_hub import snapshot_download",
-        *([] if text else ["from PIL import Image"]),
+        *(["from PIL import Image"] if loader == _IMAGE_PROCESSOR else []),
         f"from transformers import {loader}",
         "",
         f'folder = snapshot_download("{repo_id}", allow_patterns=["*.json", "*.txt", "*.model", "{first.path}*"])',
@@ -225,10 +258,9 @@ def _python(
     ]
 
 
-def _embedding_lines(reading: _Embedding, graph: _Graph) -> list[str]:
+def _embedding_lines(reading: Pooling, graph: _Graph) -> list[str]:
     """Return the lines that make embeddings, pooled without padding, with one text a call so that no other matters."""
-    text = f"{reading.prompt!r} + text" if reading.prompt else "text"
-    text = f"({text}).lower()" if reading.lower_case else text
+    text = reading.text_code("text")
     poolings = [_POOLED[mode] for mode in reading.modes]
     pooled = poolings[0] if len(poolings) == 1 else f"np.concatenate([{', '.join(poolings)}])"
     padding = "" if graph.length else "padding=True, "

@@ -14,7 +14,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
@@ -112,7 +112,7 @@ def chosen_weights(
         record, model = records[row], _model(records[row])
         if model is None or record.digest is None or record.digest in chosen:
             continue
-        quantized, source = record.configuration.quantized, path_of(model)
+        quantized, source = record.quantized, path_of(model)
         if record.outcomes.convert:
             framework = record.configuration["framework"]
             is_first = all(weights.framework != framework for weights in chosen.values())
@@ -216,6 +216,11 @@ def write_root(results: RunResults, weights: Sequence[Weights], folder: Path) ->
         else:
             link(source, target)
     return written
+
+
+def has_processor(root: Iterable[str]) -> bool:
+    """Return whether a repository with these files at its root has a tokenizer or an image processor."""
+    return any(name not in ("config.json", *SENTENCES) for name in root)
 
 
 def _cleaned(path: Path) -> str | None:

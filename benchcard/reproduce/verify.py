@@ -3,6 +3,8 @@
 - A figure of quality is **reproduced** if it is the same to the digits of the card, else **different**; or, if the
   processor or versions differ or are unknown, **not comparable**, since int8 products may differ there. So are figures
   of other examples. A run of another task, model or data set is refused.
+- A figure of fidelity is judged likewise, and may differ by 1 % of its distance from perfect fidelity, since the order
+  in which floats are added depends on the number of threads.
 - A figure of time is **not comparable** if the processor or versions differ. Otherwise it is **reproduced** if the
   intervals overlap, each widened by the factor by which the baseline differed from itself, and that of the card by the
   rounding of its digits. If they do not overlap, a ratio to the baseline is **different**, and any other figure not
@@ -22,11 +24,12 @@ from benchcard.analysis import public_names
 from benchcard.analysis.frames.columns import frame_of, is_known, to_records, with_bounds
 from benchcard.analysis.frames.noise import certificates
 from benchcard.analysis.run_results import RunResults
-from benchcard.card.facts import LATENCY_MEAN, OTHERS, THROUGHPUT, Measured, figure
+from benchcard.card.facts import LATENCY_MEAN, OTHERS, THROUGHPUT, Measured, Row, figure
 from benchcard.card.layouts.classic import QUALITY_DECIMALS
 from benchcard.card.layouts.figures import column_decimals
-from benchcard.card.layouts.full_tables import RATIO, decimals_rule
+from benchcard.card.layouts.full_tables import RATIO, decimals_rule, format_comparison
 from benchcard.errors import CardError
+from benchcard.metrics.info import COMPARISONS
 from benchcard.reproduce import spec as card_spec
 from benchcard.reproduce.source import PublishedCard
 from benchcard.sources.resolve import RENAMED, Source
@@ -42,11 +45,15 @@ REPRODUCED, DIFFERENT, NOT_COMPARABLE = "reproduced", "different", "not comparab
 COLUMNS = ("row", "figure", *with_bounds("published"), *with_bounds("here"), "verdict", "why")
 # An interval whose upper bound is more than this many times the lower one overlaps with nearly everything.
 _TOO_WIDE = 1.5
+# How much of the distance from perfect fidelity two runs may differ by, and where that is, for units of real numbers.
+_ROUNDING = 0.01
+_PERFECT = {"nats": 0.0, "error": 0.0, "coefficient": 1.0}
 # Figures that follow from processor time and the price.
 _FOLLOWING = ("core_seconds_per_1000", "cost_per_million")
 _PROCESSOR = ("processor", "architecture", "instructions", "physical_cores", "usable_cores", "quota_cpus")
 # The libraries whose versions change figures.
-_LIBRARIES = ("onnxruntime", "torch", "onnx", "transformers", "datasets", "evaluate", "scikit-learn", "numpy")
+_RUNTIMES = ("onnxruntime", "torch", "openvino", "nncf")
+_LIBRARIES = (*_RUNTIMES, "onnx", "transformers", "datasets", "evaluate", "scikit-learn", "numpy")
 
 _EXPECTED_RUN = (
     "Expected a run of the card's own benchmark: `benchcard verify CARD` runs it, and its options `--model` and "
@@ -176,14 +183,20 @@ class _Verifier:
     ) -> Iterator[tuple[object, ...]]:
         """Yield the cells for each figure of a model of the card; `failure` says why figures are missing there."""
         cells = self.quality[row_here]
-        for name in (metric.name for metric in self.facts.metrics):
-            published, here = measured.metrics.get(name), _interval_here(cells, name)
+        names = [metric.name for metric in self.facts.metrics]
+        compared = measured.figures if isinstance(measured, Row) else {}
+        names += [name for name in COMPARISONS if compared.get(name)]
+        for name in names:
+            published = compared.get(name) if name in COMPARISONS else measured.metrics.get(name)
+            here = _interval_here(cells, name)
             if name not in cells:
                 verdict = NOT_COMPARABLE, "this run does not measure it"
             elif self.examples:
                 verdict = NOT_COMPARABLE, "; ".join(self.examples)
             elif published is None or here is None:
                 verdict = self._missing(published, here, failure, cells)
+            elif name in COMPARISONS:
+                verdict = self._fidelity(name, published, here)
             else:
                 verdict = self._quality(name, published, here)
             yield (index, f"{prefix}{name}", *_bounds(published), *_bounds(here), *verdict)
@@ -219,6 +232,15 @@ class _Verifier:
         if difference <= 0.500001 * 10**-decimals:
             return REPRODUCED, ""
         return self._unequal(f"they differ by {difference:.{decimals}f}")
+
+    def _fidelity(self, name: str, published: Interval, here: Interval) -> _Verdict:
+        unit = COMPARISONS[name].unit or ""
+        there_shown, here_shown = (format_comparison(Interval(each.value), name, unit) for each in (published, here))
+        perfect = _PERFECT.get(unit)
+        distance = 0.0 if perfect is None else abs(published.value - perfect)
+        if there_shown == here_shown or abs(here.value - published.value) <= _ROUNDING * distance:
+            return REPRODUCED, ""
+        return self._unequal(f"it is {here_shown} here, and {there_shown} on the card")
 
     def _time(self, name: str, shape: Shape, published: Interval, here: Interval) -> _Verdict:
         if self.ground:

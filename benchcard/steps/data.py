@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from benchcard import registry
 from benchcard.errors import SpecError
 from benchcard.steps.step import Count, Positive, Progress, Request, local
+from benchcard.tasks import InputCode
 from benchcard.utils.values import Shape
 
 if TYPE_CHECKING:
@@ -21,7 +22,8 @@ if TYPE_CHECKING:
 class RowsOutcome:
     """`samples` rows of a data set, with these numbers or all of them, divided into `items` inputs of a model.
 
-    The fingerprint is that of `datasets`. The facts become columns of the results, by name.
+    The fingerprint is that of `datasets`. The facts become columns of the results, by name. The code makes the same
+    inputs without benchcard; None where no plain lines do.
     """
 
     samples: Positive
@@ -33,6 +35,7 @@ class RowsOutcome:
     fingerprint: str = ""
     notes: tuple[str, ...] = ()
     facts: Mapping[str, str] = field(default_factory=dict)
+    code: InputCode | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -150,6 +153,8 @@ def _inputs(
         question = Question(request.model_folder, keys, references, arguments, labelled, request.maximum, numbers)
         prepared = task.prepare(rows, question)
         notes = [NOTE] if trusted() else []
+        # A published model comes without the code of its repository.
+        code = None if trusted() else prepared.code
         context = {**prepared.context, "metric_args": arguments.get("metric_args", {})}
         moments: list[int] = []
 
@@ -167,6 +172,7 @@ def _inputs(
         preprocessing_ns=(moments[-1] - moments[0]) * len(moments) // others if others > 0 else 0,
         notes=(*notes, *row_notes),
         facts=dict(prepared.facts),
+        code=code,
     )
 
 

@@ -20,6 +20,8 @@ from benchcard.steps.step import Outcome, Progress, Request, local, named, need
 if TYPE_CHECKING:
     from benchcard.quantization.calibration.ranges import Method
 
+STATISTICS = "statistics.npz"
+"""The file of `CalibrateOutcome`."""
 # The fields of `Method` that have another name in a spec's `calibration`.
 _METHOD_FIELDS = {
     "calibration_histogram_percentile": "percentile",
@@ -30,7 +32,7 @@ _METHOD_FIELDS = {
 
 @dataclass(frozen=True, kw_only=True)
 class CalibrateOutcome:
-    """Statistics of activations, in `statistics.npz`; `report` is for the record."""
+    """Statistics of activations, in `STATISTICS`; `report` is for the record."""
 
     report: Mapping[str, Any]
 
@@ -156,12 +158,19 @@ def calibrate(request: CalibrateRequest, target: Path, progress: Progress) -> Ca
     report = collect_statistics(
         model,
         feeds(samples, model),
-        target / "statistics.npz",
+        target / STATISTICS,
         operators=request.operators,
         intra_op_num_threads=request.threads,
         progress=lambda done: progress(done, len(samples)),
     )
     return CalibrateOutcome(report=asdict(report))
+
+
+def range_method(calibration: Mapping[str, Any]) -> Method:
+    """Return the method of a request's `calibration`."""
+    from benchcard.quantization.calibration.ranges import Method
+
+    return Method(**{_METHOD_FIELDS.get(name, name): value for name, value in calibration.items()})
 
 
 @functools.lru_cache(maxsize=4)
@@ -176,7 +185,6 @@ def quantize(request: QuantizeRequest, target: Path, progress: Progress) -> Quan
     """Write a quantized graph that the runtime can load and run, and report on its nodes."""
     from benchcard.graphs.weights import stored_weights
     from benchcard.quantization import exclusions
-    from benchcard.quantization.calibration.ranges import Method
     from benchcard.quantization.loading import loading_note
     from benchcard.quantization.quantize import quantize_model
 
@@ -184,9 +192,8 @@ def quantize(request: QuantizeRequest, target: Path, progress: Progress) -> Quan
     matched = exclusions.match_exclusions(model, request.exclude, how)
     ranges = None
     if request.statistics is not None:
-        settings = request.calibration or {}
-        method = Method(**{_METHOD_FIELDS.get(name, name): value for name, value in settings.items()})
-        ranges = _ranges(request.statistics.folder / "statistics.npz", method, how.operators_to_quantize)
+        method = range_method(request.calibration or {})
+        ranges = _ranges(request.statistics.folder / STATISTICS, method, how.operators_to_quantize)
     how = replace(how, nodes_to_exclude=exclusions.excluded_names(matched))
     report = quantize_model(model, target / "model.onnx", how, ranges)
     if note := loading_note(target / "model.onnx"):

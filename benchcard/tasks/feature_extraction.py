@@ -71,6 +71,7 @@ class FeatureExtraction:
             notes=(*pooled.notes, f"the score of two texts is the {name} of their embeddings ({source})"),
             facts={"similarity_fn_name": similarity},
             tallies=texts.cut_tally(),
+            code=texts.code(f"[{', '.join(pooled.text_code(f'row[{column!r}]') for column in columns)}]"),
         )
 
     def usage(self, arguments: Mapping[str, object], names: Sequence[str]) -> Usage:

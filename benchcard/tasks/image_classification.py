@@ -14,7 +14,7 @@ import numpy as np
 from benchcard.errors import Mistake, SpecError
 from benchcard.export.images import image_mode, processed_shapes
 from benchcard.spec.schema import MappingOf, ValueType
-from benchcard.tasks import ComparedOutput, Prepared, Question, Row, Usage, data, labels
+from benchcard.tasks import ComparedOutput, InputCode, Prepared, Question, Row, Usage, data, labels
 from benchcard.tasks.config import load_config
 from benchcard.tasks.outputs import output
 from benchcard.tasks.trust import trusted
@@ -63,7 +63,9 @@ class ImageClassification:
         mode = image_mode(processor, config)
         prepare = partial(_rows, rows, question, processor, mode, image)
         if not question.labelled:
-            return Prepared(prepare(), tallies=_TALLIES)
+            # Without Pillow's images in the column, more is needed than a line.
+            is_image = getattr(rows.features[image], "decode", False)
+            return Prepared(prepare(), tallies=_TALLIES, code=_code(image, mode) if is_image else None)
         reference = data.reference(rows, question, "label")
         alignment = labels.align_column(rows, reference, config, question)
         return Prepared(
@@ -116,6 +118,11 @@ def image_processor(model: Path) -> transformers.BaseImageProcessor:
         actual = f"`{model.name}`, which takes {', '.join(processor.model_input_names)}"
         raise SpecError(Mistake("$.model", actual, "an image classifier that takes pixel_values alone"))
     return processor
+
+
+def _code(column: str, mode: str) -> InputCode:
+    batch = f'processor(images=[row[{column!r}].convert({mode!r})], return_tensors="np")'
+    return InputCode("AutoImageProcessor", batch, {"backend": "pil"})
 
 
 def _rows(

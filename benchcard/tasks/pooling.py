@@ -72,6 +72,11 @@ class Pooling:
         prompted = self.prompt + text
         return prompted.lower() if self.lower_case else prompted
 
+    def text_code(self, text: str) -> str:
+        """Return the Python expression of what `model_text` returns for an expression."""
+        prompted = f"{self.prompt!r} + {text}" if self.prompt else text
+        return f"({prompted}).lower()" if self.lower_case else prompted
+
     def embedding(self, tokens: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return the embedding `(numbers,) float32` of a text from those of its tokens `(tokens, numbers) float32`,
         none of them padding.

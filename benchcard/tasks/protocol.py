@@ -72,6 +72,21 @@ class Row:
 
 
 @dataclass(frozen=True)
+class InputCode:
+    """Python that makes the inputs of a row without benchcard: `processor` in it is the model's own.
+
+    Attributes:
+        loader: The class of transformers whose `from_pretrained` loads the processor.
+        batch: An expression of a `row`, whose value has a list of the row's items for each input.
+        options: Arguments of `from_pretrained`.
+    """
+
+    loader: str
+    batch: str
+    options: Mapping[str, str | bool] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class Prepared:
     """Prepared rows, and what holds for all of them.
 
@@ -91,6 +106,7 @@ class Prepared:
             `{"similarity_fn_name": "dot"}`.
         outputs_per_number: How many numbers the model gives for each number of its largest input, as the logits of a
             whole vocabulary for each token; batches are small where they are many.
+        code: The lines that make the same inputs, for the recipe of a model; None where no plain lines do.
     """
 
     rows: Iterator[Row]
@@ -104,6 +120,7 @@ class Prepared:
     metric_defaults: Mapping[str, object] = field(default_factory=dict)
     facts: Mapping[str, str] = field(default_factory=dict)
     outputs_per_number: int = 1
+    code: InputCode | None = None
 
 
 @dataclass(frozen=True)

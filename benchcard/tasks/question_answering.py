@@ -13,7 +13,7 @@ import numpy as np
 
 from benchcard.errors import Mistake, SpecError
 from benchcard.spec.schema import Number, ValueType
-from benchcard.tasks import ComparedOutput, Prepared, Question, Row, Usage, data, text
+from benchcard.tasks import ComparedOutput, InputCode, Prepared, Question, Row, Usage, data, text
 from benchcard.tasks.outputs import output
 
 if TYPE_CHECKING:
@@ -108,6 +108,7 @@ class QuestionAnswering:
             frozenset({"offsets", "null"}),
             tallies=_TALLIES,
             meanings={"exact_match": f"{scorer}.{'exact_match' if answerable else 'exact'}", "f1": f"{scorer}.f1"},
+            code=_code(texts, columns, settings),
         )
 
     def usage(self, arguments: Mapping[str, object], names: Sequence[str]) -> Usage:
@@ -217,6 +218,25 @@ def _rows(
         yield Row(items, reference, asdict(_Memo(str(number), context)), counts)
 
 
+def _max_tokens(texts: text.Texts, settings: _Settings) -> int:
+    return min(settings.max_seq_length, texts.maximum or settings.max_seq_length)
+
+
+def _code(texts: text.Texts, columns: Sequence[str], settings: _Settings) -> InputCode:
+    """Return the code that makes the windows of `_windows`."""
+    question = f"row[{columns[0]!r}].lstrip()"
+    pair, longest = (f"[{question}]", f"[row[{columns[1]!r}]]"), _max_tokens(texts, settings)
+    context_is_second = texts.tokenizer.padding_side == "right"
+    room = longest - texts.tokenizer.num_special_tokens_to_add(pair=True) - 1
+    return texts.code(
+        *(pair if context_is_second else pair[::-1]),
+        truncation=repr("only_second" if context_is_second else "only_first"),
+        max_length=str(longest),
+        stride=f"min({settings.doc_stride}, {room} - len(processor.tokenize({question})))",
+        return_overflowing_tokens="True",
+    )
+
+
 def _windows(
     texts: text.Texts, question: str, context: str, settings: _Settings, where: str
 ) -> list[dict[str, np.ndarray]]:
@@ -224,7 +244,7 @@ def _windows(
     the left.
     """
     tokenizer = texts.tokenizer
-    max_tokens = min(settings.max_seq_length, texts.maximum or settings.max_seq_length)
+    max_tokens = _max_tokens(texts, settings)
     question_ids = tokenizer(question, add_special_tokens=False, verbose=False)["input_ids"]
     question_tokens = len(question_ids) + tokenizer.num_special_tokens_to_add(pair=True)
     if question_tokens >= max_tokens:

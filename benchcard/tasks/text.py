@@ -8,7 +8,7 @@ from __future__ import annotations
 import inspect
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchcard.errors import ArtifactError
+from benchcard.tasks import InputCode
 from benchcard.tasks.config import load_config
 from benchcard.tasks.data import bad_value
 from benchcard.tasks.trust import trusted
@@ -43,6 +44,7 @@ class Texts:
     Attributes:
         names: The inputs that the tokenizer makes and the model takes.
         maximum: The most tokens that it takes; None where there is no limit.
+        options: Arguments with which the tokenizer was loaded.
     """
 
     model: Path
@@ -50,6 +52,7 @@ class Texts:
     config: transformers.PretrainedConfig
     names: tuple[str, ...]
     maximum: int | None
+    options: Mapping[str, bool] = field(default_factory=dict)
 
     def pad(self) -> dict[str, float]:
         """Return the value that pads a shorter item, by input; empty for a model without an attention mask, which
@@ -70,6 +73,14 @@ class Texts:
     def cut_tally(self) -> dict[str, str]:
         """Return the sentence of `Prepared.tallies` for rows whose counts are `cut` and `texts`."""
         return {"cut": f"{{cut}} of {{texts}} texts {{cut:was|were}} cut to {self.maximum} tokens"}
+
+    def code(self, *texts: str, **arguments: str) -> InputCode:
+        """Return the code that encodes lists of texts, cut to the model's maximum; `texts` are expressions of a `row`,
+        and so are the values of other arguments of the tokenizer.
+        """
+        limits = {"truncation": "True", "max_length": str(self.maximum)} if self.maximum else {}
+        given = [*texts, *(f"{name}={value}" for name, value in {**limits, **arguments}.items())]
+        return InputCode("AutoTokenizer", f"processor({', '.join(given)})", self.options)
 
     def items(self, encoding: Mapping[str, Sequence[Sequence[int]]]) -> Items:
         """Return the inputs of each text of an encoding, `(tokens,) int64` each."""
@@ -148,6 +159,7 @@ def load_texts(
     """
     from transformers import AutoTokenizer
 
+    options: dict[str, bool] = {}
     try:
         config = load_config(model)
         tokenizer = AutoTokenizer.from_pretrained(model, trust_remote_code=trusted())
@@ -155,7 +167,8 @@ def load_texts(
         # is read as the rest of another word.
         settings = inspect.signature(type(tokenizer).__init__).parameters
         if split and tokenizer.is_fast and "add_prefix_space" in settings and not tokenizer.add_prefix_space:
-            tokenizer = AutoTokenizer.from_pretrained(model, add_prefix_space=True, trust_remote_code=trusted())
+            options = {"add_prefix_space": True}
+            tokenizer = AutoTokenizer.from_pretrained(model, **options, trust_remote_code=trusted())
     except (OSError, ValueError, KeyError, TypeError, AttributeError, ImportError) as error:
         raise ArtifactError(f"The tokenizer of {model} cannot be loaded: {error}") from error
     # For a folder without a tokenizer, transformers makes one that has nothing but special tokens.
@@ -169,7 +182,7 @@ def load_texts(
     inputs = _model_inputs(config)
     names = tuple(name for name in tokenizer.model_input_names if inputs is None or name in inputs)
     limits = [limit for limit in (_max_tokens(tokenizer, config), maximum) if limit is not None]
-    return Texts(model, tokenizer, config, names, min(limits, default=None))
+    return Texts(model, tokenizer, config, names, min(limits, default=None), options)
 
 
 def expect_text(value: object, column: str, number: int, key: str = "primary") -> str:

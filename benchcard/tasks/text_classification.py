@@ -123,7 +123,6 @@ class TextClassification:
         arguments, config = msgspec.convert(question.arguments, _Arguments), texts.config
         problem = _problem(arguments, config)
         context: dict[str, object] = {"problem": problem, "labels": labels.model_names(config)}
-        context |= {"columns": columns, "maximum": texts.maximum}
         if problem == _MULTI_LABEL:
             context["least_score"] = float(logit(arguments.threshold))
         references = _references(rows, question, config, problem)
@@ -133,7 +132,7 @@ class TextClassification:
             defaults = {"pos_label": references.alignment.positive}
         if problem == _REGRESSION:
             activation, source = _activation(question.model, arguments, config)
-            context |= {"activation": activation, "texts": len(columns)}
+            context |= {"activation": activation, "texts": len(columns), "maximum": texts.maximum}
             facts = {"activation_fn": activation}
             notes = (*notes, f"the number is {_ACTIVATIONS[activation][1]} ({source})")
         elif arguments.activation_fn is not None:
@@ -148,6 +147,7 @@ class TextClassification:
             tallies=texts.cut_tally(),
             metric_defaults=defaults,
             facts=facts,
+            code=texts.code(*(f"[row[{name!r}]]" for name in columns)),
         )
 
     def usage(self, arguments: Mapping[str, object], names: Sequence[str]) -> Usage:

@@ -95,6 +95,7 @@ class TokenClassification:
             {name: sentence.replace("{maximum}", str(texts.maximum)) for name, sentence in _TALLIES.items()},
             _MEANINGS,
             {"entity_tags": entity_tags} if entity_tags else {},
+            code=texts.code(f"[row[{words!r}]]", is_split_into_words="True"),
         )
 
     def usage(self, arguments: Mapping[str, object], names: Sequence[str]) -> Usage:

@@ -11,7 +11,7 @@ from made_part import died, made_part
 
 from benchcard import Results
 from benchcard.analysis.frames.noise import _disturbances
-from benchcard.analysis.gains import _gain, _latencies_differ, unfinished_rows
+from benchcard.analysis.gains import Gain, _gain, _latencies_differ, mean_ratio, unfinished_rows
 from benchcard.measure.machine_state import MachineState
 from benchcard.utils.values import Failure, Interval, Shape
 
@@ -38,6 +38,16 @@ def test_the_ratio_of_processor_time_is_at_the_same_level():
     assert part.cpu_speedup("base") == Interval(1.0, 1.0, 1.0)
     assert not part.cpu_noise_floor.excludes(1.0)
     assert part.cpu_noise_floor != part.noise_floor
+
+
+def test_the_mean_over_shapes_is_that_of_latency_or_of_processor_time():
+    """A shape without a figure does not count; the bounds are the outermost ones."""
+    ratio, cpu = Interval(9.0, 8.0, 10.0), (Interval(1.0, 0.5, 1.5), Interval(4.0, 3.5, 4.5), None)
+    gains = [Gain(ratio, True, Shape(size), cpu_ratio=each) for size, each in enumerate(cpu, 1)]
+    assert mean_ratio(gains).value == pytest.approx(9)
+    mean = mean_ratio(gains, of_cpu=True)
+    assert mean.value == pytest.approx(2)
+    assert (mean.low, mean.high) == (0.5, 4.5)
 
 
 def test_nothing_is_sure_without_a_noise_floor():

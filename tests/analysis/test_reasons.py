@@ -48,6 +48,7 @@ class Row:
     digest: str | None = "1234"
     failures: Failures = dataclasses.field(default_factory=Failures)
     search: None = None
+    quantized: bool = False
 
 
 def made(kernels=(), level=None, operators=(("MatMul", 3),), weights=3, is_float_model=False, **given):
@@ -95,7 +96,7 @@ def test_a_graph_of_one_length_beside_rows_that_are_cut_otherwise_is_noted(other
 def of(*rows, saturates=False):
     """Return the records of a run, on a machine where products may saturate."""
     info = SimpleNamespace(machine=Machine(int8=Int8(u8s8_saturates=saturates)), default_threads=1)
-    return SimpleNamespace(records=list(rows), info=info)
+    return SimpleNamespace(records=list(rows), info=info, info_of=lambda record: info)
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,6 @@ import pytest
 from made_part import made_part
 
 from benchcard.analysis.times import TimeFigures, _figures
-from benchcard.spec.spec import Spec
 from benchcard.utils.values import Interval, Shape
 
 CPU_NS = {"base": 600_000, "x": 200_000}
@@ -22,10 +21,15 @@ class NamedCell:
     shape: Shape
 
 
-def figures(name: str, cpu_ns: dict[str, int] | None = None, **prices: float) -> TimeFigures:
+def figures(
+    name: str,
+    cpu_ns: dict[str, int] | None = None,
+    price_per_core_hour: float | None = None,
+    price_per_hour: float | None = None,
+) -> TimeFigures:
     """Return the figures of a model of a part with batches of eight."""
     part = made_part({"base": 400_000, "x": 100_000}, cpu_ns=cpu_ns)
-    made = _figures(part, NamedCell(name, Shape(8, 64)), Spec("t", prices, {}))
+    made = _figures(part, NamedCell(name, Shape(8, 64)), (price_per_core_hour, price_per_hour))
     assert isinstance(made, TimeFigures)
     return made
 

@@ -102,6 +102,10 @@ def test_each_file_has_its_verdict(audit):
     assert result.exit_code == 1
     files = {Path(row["file"]).stem.removeprefix("model_"): row for row in json.loads(result.stdout)["files"]}
     assert len(files) == len(GOOD) + len(BROKEN) + 3
+    examples = json.loads(result.stdout)["examples"]
+    rows = next(record.outcomes.prepare.values for record in results.records.records if record.outcomes.prepare)
+    assert (examples["evaluated"], examples["split_rows"]) == (rows.samples, rows.split_rows)
+    assert examples["split"] == "validation"
     assert files["model"]["verdict"] == "reference"
     assert {name for name in files if files[name]["verdict"] == "faithful"} == set(GOOD), result.stdout
     assert {name for name in files if files[name]["verdict"] == "broken"} == BROKEN, result.stdout

@@ -368,10 +368,10 @@ def test_other_libraries_and_machines_are_refused(results, ground, monkeypatch):
     from benchcard.run import runner
 
     real = machine.versions()
-    monkeypatch.setattr(checks, "library_versions", lambda: {**real, "onnxruntime": "0.1"})
+    monkeypatch.setattr(checks, "library_versions", lambda further: {**real, "onnxruntime": "0.1"})
     with pytest.raises(MachineError, match="onnxruntime"):
         Benchmark.from_spec(ground / "spec.yaml").run(ground / "run", progress=False)
-    monkeypatch.setattr(checks, "library_versions", lambda: real)
+    monkeypatch.setattr(checks, "library_versions", lambda further: real)
     for other, said in (({"processor": "Z80"}, "Z80"), ({"quota_cpus": 0.25}, r"this is .* a CPU quota of 0\.25\)")):
         here = replace(machine.this_machine(), **other)
         monkeypatch.setattr(runner, "this_machine", lambda here=here: here)

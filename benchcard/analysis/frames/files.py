@@ -16,7 +16,8 @@ from benchcard.analysis.frames.columns import frame_of, interval_columns, with_b
 def files_frame(files: Sequence[ModelFile], metric: str | None) -> pd.DataFrame:
     """Return one row per file: its `verdict` and `why`, `dtype` and `bits` of its weights (on average, with scales),
     `size_mb` with external data, the first metric, the leading figure of its fidelity to the baseline, `ratio` (how
-    many times as fast as the baseline), each with its interval, and `use`.
+    many times as fast as the baseline) and `cpu_ratio` (the baseline's processor time over its own), each with its
+    interval, and `use`.
     """
     leading = tuple(dict.fromkeys(file.leading for file in files if file.leading))
     rows = [
@@ -32,10 +33,12 @@ def files_frame(files: Sequence[ModelFile], metric: str | None) -> pd.DataFrame:
                 key: value for name in leading for key, value in interval_columns(name, file.fidelity.get(name)).items()
             },
             **interval_columns("ratio", file.ratio),
+            **interval_columns("cpu_ratio", file.cpu_ratio),
             "use": ", ".join(file.uses) or None,
             "why": file.verdict.why or None,
         }
         for file in files
     ]
-    figures = (bound for name in (*([metric] if metric else []), *leading, "ratio") for bound in with_bounds(name))
+    names = (*([metric] if metric else []), *leading, "ratio", "cpu_ratio")
+    figures = (bound for name in names for bound in with_bounds(name))
     return frame_of(rows, ("row", "file", "verdict", "dtype", "bits", "size_mb", *figures, "use", "why"))

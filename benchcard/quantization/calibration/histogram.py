@@ -242,6 +242,13 @@ def rebin(histogram: Histogram, edges: Array, *, absolute: bool = False) -> Coun
     unless an edge falls inside the very bin that holds the quantile, and otherwise at most one off, as long as the bins
     here are the narrower ones.
     """
+    _, below, _ = counts_below(histogram, edges, absolute=absolute)
+    rebinned: Counts = below[1:] - below[:-1]
+    return rebinned
+
+
+def counts_below(histogram: Histogram, edges: Array, *, absolute: bool = False) -> tuple[Counts, Counts, Counts]:
+    """Return the least, the likely and the greatest number of values below each of the edges of `rebin`."""
     numbers = np.arange(histogram.first, histogram.first + histogram.counts.size)
     counts = histogram.counts
     lowest, highest = histogram.extremes.lowest, histogram.extremes.highest
@@ -256,8 +263,8 @@ def rebin(histogram: Histogram, edges: Array, *, absolute: bool = False) -> Coun
     bounds[0] = lowest
     new_edges = edges.astype(np.float64)
     total = int(counts.sum())
-    spread = np.interp(new_edges, bounds, np.append(0, np.cumsum(counts)))
-    below = np.where(new_edges <= lowest, 0, np.rint(spread))
+    before = np.append(0, np.cumsum(counts))
+    below = np.where(new_edges <= lowest, 0, np.rint(np.interp(new_edges, bounds, before)))
     below[-1] = total
     exact = histogram.tail.count_below(new_edges, total, absolute)
     exact[-1] = total
@@ -265,5 +272,9 @@ def rebin(histogram: Histogram, edges: Array, *, absolute: bool = False) -> Coun
     least = np.maximum.accumulate(np.maximum(exact, 0))
     most = np.minimum.accumulate(np.where(exact < 0, total, exact)[::-1])[::-1]
     below = np.clip(below, least, most).astype(np.int64)
-    rebinned: Counts = below[1:] - below[:-1]
-    return rebinned
+    # The bounds next to an edge, on both sides of it, also bound the count.
+    inner = before[np.maximum(np.searchsorted(bounds, new_edges) - 1, 0)]
+    outer = before[np.minimum(np.searchsorted(bounds, new_edges, side="right"), counts.size)]
+    outer[new_edges <= lowest] = 0
+    outer[-1] = total
+    return np.maximum(least, inner), below, np.minimum(most, outer)

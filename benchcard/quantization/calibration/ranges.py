@@ -32,15 +32,17 @@ from pathlib import Path
 import numpy as np
 from onnxruntime.quantization.calibrate import CalibrationMethod, HistogramCollector, TensorData, TensorsData
 
-from benchcard.quantization.calibration.histogram import Array, Counts, Histogram, rebin
+from benchcard.quantization.calibration.histogram import Array, Counts, Histogram, counts_below, rebin
 from benchcard.quantization.calibration.statistics import ActivationStatistics
 
 # onnxruntime's names of the methods.
-_NAMES = {"minmax": "MinMax", "percentile": "Percentile", "entropy": "Entropy", "distribution": "Distribution"}
+NAMES = {"minmax": "MinMax", "percentile": "Percentile", "entropy": "Entropy", "distribution": "Distribution"}
 # Source: onnxruntime.quantization.calibrate.create_calibrator, the defaults of each method.
 _DEFAULT_BINS = {"percentile": 2048, "entropy": 128, "distribution": 2048}
 # Source: onnxruntime.quantization.calibrate.create_calibrator, `num_quantized_bins` of the entropy method.
 _QUANTIZED_BINS = 128
+# Twice the rounding error of a cumulative sum of 2048 shares is below it.
+_ROUNDING = 1e-12
 
 
 @dataclass(frozen=True)
@@ -68,9 +70,24 @@ class Method:
     num_bins: int | None = None
 
     @property
+    def averages_in_turn(self) -> bool:
+        """Whether the samples count one after the other, in an exponential average."""
+        return self.method == "minmax" and self.moving_average and self.moving_average_constant is not None
+
+    @property
     def is_symmetric(self) -> bool:
         """Whether one threshold, from absolute values, gives both ends."""
         return self.method == "percentile" if self.symmetric is None else self.symmetric
+
+    @property
+    def counts_absolute(self) -> bool:
+        """Whether onnxruntime's histogram is one of absolute values."""
+        return self.method == "percentile" and self.is_symmetric
+
+    @property
+    def bins(self) -> int:
+        """The bins of the histogram."""
+        return self.num_bins or _DEFAULT_BINS[self.method]
 
 
 def compute_ranges(
@@ -90,12 +107,41 @@ def compute_ranges(
     no_range = TensorData(lowest=np.float32(np.nan), highest=np.float32(np.nan))
     ranges = dict.fromkeys(indices, no_range) | compute(statistics, method, finite)
     data = {tensor: ranges[index] for tensor, index in tensors.items()}
-    return TensorsData(CalibrationMethod[_NAMES[method.method]], data)
+    return TensorsData(CalibrationMethod[NAMES[method.method]], data)
+
+
+def are_certain(statistics: ActivationStatistics, method: Method, operators: Sequence[str] | None = None) -> bool:
+    """Return whether onnxruntime's own calibrators surely give the ranges of `compute_ranges`, to the bit.
+
+    Its histograms fail for NaN and infinite values, and for some that are very far apart or close.
+    """
+    indices = set(statistics.select(operators).values())
+    return method.method == "minmax" or all(_is_certain(statistics, method, index) for index in indices)
+
+
+def _is_certain(statistics: ActivationStatistics, method: Method, index: int) -> bool:
+    """Return whether onnxruntime's histogram of a tensor surely gives the same range.
+
+    A percentile is certain if it lies between the same two edges wherever the values lie in the bins of `histogram`.
+    """
+    histogram, dtype = statistics.histograms[index], np.dtype(statistics.watched.dtypes[index])
+    if not histogram.counts.size or not np.isfinite(statistics.sample_extremes[:, :, index]).all():
+        return False
+    edges = _edges(_outer_edges(histogram, dtype, method.counts_absolute), method.bins)
+    if edges is None or method.method != "percentile":
+        return edges is not None
+    least, _, most = counts_below(histogram, edges, absolute=method.counts_absolute)
+    share = method.percentile / 100
+    shares = np.array([share] if method.is_symmetric else [(1 - share) / 2, (1 + share) / 2])
+    # onnxruntime takes the first bin at whose end the share of values below, a sum with rounding errors, reaches this.
+    first = np.searchsorted(most[1:] / most[-1], shares - _ROUNDING)
+    last = np.searchsorted(least[1:] / least[-1], shares + _ROUNDING)
+    return bool((first == last).all())
 
 
 def _minmax_ranges(statistics: ActivationStatistics, method: Method, indices: Sequence[int]) -> dict[int, TensorData]:
     """Return ranges `(1,)` by histogram, with the arithmetic of onnxruntime's MinMaxCalibrater."""
-    constant = method.moving_average_constant if method.moving_average else None
+    constant = method.moving_average_constant if method.averages_in_turn else None
     ranges = {}
     for index in indices:
         extremes = statistics.sample_extremes[:, :, index].astype(statistics.watched.dtypes[index])
@@ -120,11 +166,10 @@ def _histogram_ranges(
     statistics: ActivationStatistics, method: Method, indices: Iterable[int]
 ) -> dict[int, TensorData]:
     """Return ranges by histogram, as onnxruntime's HistogramCollector computes them from its own histograms."""
-    bins = method.num_bins or _DEFAULT_BINS[method.method]
     collector = HistogramCollector(
         method=method.method,
         symmetric=method.is_symmetric,
-        num_bins=bins,
+        num_bins=method.bins,
         num_quantized_bins=_QUANTIZED_BINS,
         percentile=method.percentile,
         scenario="same",
@@ -136,8 +181,8 @@ def _histogram_ranges(
             # No sample had a value here (an axis of length zero): onnxruntime's calibrators take 0 for its extremes.
             ranges[index] = TensorData(lowest=dtype.type(0), highest=dtype.type(0))
         else:
-            absolute = method.method == "percentile" and method.is_symmetric
-            collector.histogram_dict[index] = _onnxruntime_histogram(histogram, dtype, bins, absolute)
+            own = _onnxruntime_histogram(histogram, dtype, method.bins, method.counts_absolute)
+            collector.histogram_dict[index] = own
     if collector.histogram_dict:
         # The collector prints, and the mean and deviation that it takes for `distribution` may over- or underflow.
         with contextlib.redirect_stdout(io.StringIO()), np.errstate(all="ignore"):
@@ -149,20 +194,28 @@ def _onnxruntime_histogram(
     histogram: Histogram, dtype: np.dtype[np.generic], bins: int, absolute: bool
 ) -> tuple[Counts, Array, np.generic, np.generic]:
     """Return counts, edges, least and greatest value as `HistogramCollector` holds them, with its edges to the bit."""
-    bounds = histogram.extremes
-    largest = max(-bounds.lowest, bounds.highest)
-    outer = np.array([bounds.nearest if absolute else -largest, largest], dtype=dtype)
+    outer = _outer_edges(histogram, dtype, absolute)
     edges = _edges(outer, bins)
-    lowest, highest = np.array([bounds.lowest, bounds.highest], dtype=dtype)
+    if edges is None:
+        edges = np.linspace(float(outer[0]), float(outer[1]), bins + 1).astype(dtype)
+    lowest, highest = np.array([histogram.extremes.lowest, histogram.extremes.highest], dtype=dtype)
     return rebin(histogram, edges, absolute=absolute), edges, lowest, highest
 
 
-def _edges(outer: Array, bins: int) -> Array:
-    """Return the edges `(bins + 1,)` of equal bins from the first to the second of `outer`, in its type."""
+def _outer_edges(histogram: Histogram, dtype: np.dtype[np.generic], absolute: bool) -> Array:
+    bounds = histogram.extremes
+    largest = max(-bounds.lowest, bounds.highest)
+    return np.array([bounds.nearest if absolute else -largest, largest], dtype=dtype)
+
+
+def _edges(outer: Array, bins: int) -> Array | None:
+    """Return the edges `(bins + 1,)` of equal bins from the first to the second of `outer`, in its type.
+
+    None where the type cannot hold the edges between outer ones so far apart or so close: onnxruntime's calibrators
+    fail there.
+    """
     # In another type the edges would not be onnxruntime's.
     with np.errstate(over="ignore", invalid="ignore"), contextlib.suppress(ValueError):
         edges = np.histogram_bin_edges(outer, bins, range=(outer[0], outer[1]))
-        if np.isfinite(edges).all():
-            return edges
-    # The type cannot hold the edges between outer ones so far apart or so close. Here onnxruntime's calibrators fail.
-    return np.linspace(float(outer[0]), float(outer[1]), bins + 1).astype(outer.dtype)
+        return edges if np.isfinite(edges).all() else None
+    return None

@@ -29,7 +29,8 @@ class MaskedWord:
         reference = data.reference(rows, question, "token") if question.labelled else None
         vocabulary = texts.tokenizer.convert_ids_to_tokens(range(len(texts.tokenizer)))
         context = {"vocabulary": vocabulary, "upper_case": question.arguments.get("upper_case", False)}
-        return Prepared(self._rows(rows, question, texts, column, reference), context, texts.pad())
+        code = texts.code(f"[row[{column!r}]]")
+        return Prepared(self._rows(rows, question, texts, column, reference), context, texts.pad(), code=code)
 
     def _rows(self, rows: Any, question: Question, texts: Any, column: str, reference: str | None) -> Iterator[Row]:
         for index, row in enumerate(data.iter_rows(rows, [name for name in (column, reference) if name])):

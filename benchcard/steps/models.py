@@ -206,7 +206,9 @@ def _contract(request: ExportRequest, example: Outcome[ShapeOutcome]) -> Contrac
     with np.load(example.folder / "inputs.npz", allow_pickle=False) as arrays:
         inputs = dict(arrays)
     config = read_json(request.model_folder / "config.json", _Config) or _Config()
-    labels = len(config.id2label) if config.id2label else None
+    task = registry.task(request.task)
+    # Configurations of language models name labels, too, which mean nothing.
+    labels = len(config.id2label) if config.id2label and not getattr(task, "predicts_tokens", False) else None
 
     def padding_id() -> int | None:
         # Not above: it loads torch, and few graphs take positions.
@@ -217,7 +219,7 @@ def _contract(request: ExportRequest, example: Outcome[ShapeOutcome]) -> Contrac
         with trusting(request.trust_remote_code):
             return position_padding_id(load_config(request.model_folder)) if config.model_type else None
 
-    return Contract(inputs, getattr(registry.task(request.task), "outputs", ()), labels, padding_id)
+    return Contract(inputs, getattr(task, "outputs", ()), labels, padding_id)
 
 
 def convert(request: ConvertRequest, target: Path, progress: Progress) -> ConvertOutcome:

@@ -160,7 +160,8 @@ class Chooser:
         return [
             row
             for row, value in self._values.items()
-            if reference is not None and not self._is_too_bad(value, reference) and not self._excess(row)
+            if reference is not None
+            and (row == self.baseline or not (self._is_too_bad(value, reference) or self._excess(row)))
         ]
 
     def _is_too_bad(self, value: float, reference: float) -> bool:

@@ -198,7 +198,7 @@ def _join_machines(path: Path, info: RunInfo, plan: Plan) -> Records:
             own = read_records(folder, machine.plan)
         else:
             own = _read_machine(folder, replace(info, default_threads=1), machine.plan)
-        for row, record in zip(machine.rows, own.records):
+        for row, record in zip(machine.rows, own.records, strict=True):
             records[row], machines[row] = replace(record, configuration=plan[row]), own.info
         for name, those in own.parts.items():
             parts[name] = (*parts.get(name, ()), *those)

@@ -33,6 +33,7 @@ from benchcard.analysis.row_facts import RowQuality, row_quality
 from benchcard.analysis.verdict import BROKEN
 from benchcard.errors import BenchcardError
 from benchcard.metrics.info import FidelityLimit, MetricInfo
+from benchcard.spec.parameters import BACKEND_ARGUMENTS
 from benchcard.spec.plan import Plan, unused_settings
 from benchcard.spec.spec import Spec
 from benchcard.utils.plain import as_plain, plain
@@ -136,6 +137,14 @@ class RunResults:
         """The rows that others are compared with, in the order of the table; only None where there are none."""
         return tuple(dict.fromkeys(row.baseline for row in self.plan)) or (None,)
 
+    @property
+    def machine_baselines(self) -> tuple[int | None, ...]:
+        """The first of `baselines`, and those that differ from it in their machine alone."""
+        parameters = [{} if row is None else dict(self.plan[row].parameters) for row in self.baselines]
+        for each in parameters:
+            each.pop(BACKEND_ARGUMENTS, None)
+        return tuple(row for row, own in zip(self.baselines, parameters) if own == parameters[0])
+
     def best(
         self,
         max_drop: float | None = None,
@@ -187,9 +196,11 @@ class RunResults:
 
     def cheapest(self, max_drop: float | None = None, fidelity: FidelityLimit = None) -> Cheapest | None:
         """Return the row that costs least for a million samples, among those of all machines that keep the quality of
-        their baseline; None without a price. The arguments are those of `best`.
+        their baseline; None without a price. Baselines that differ in more than their machine are not compared: then
+        the rows of the first one count. The arguments are those of `best`.
         """
-        choosers = (self._chooser(max_drop, "latency", None, baseline, fidelity) for baseline in self.baselines)
+        baselines = self.machine_baselines
+        choosers = (self._chooser(max_drop, "latency", None, baseline, fidelity) for baseline in baselines)
         return cheapest_row(self.records, (row for chooser in choosers for row in chooser.good_enough()))
 
     def choices(self, max_drop: float | None = None, fidelity: FidelityLimit = None) -> tuple[Choice, ...]:
@@ -306,11 +317,12 @@ class RunResults:
         row of the first one as `best`, and `cheapest` where a price is known.
         """
         machines, cheapest = self.records.machines, self.cheapest(max_drop, fidelity)
+        of_machines = {str(row): {**as_plain(own.machine), "versions": own.versions} for row, own in machines.items()}
         choices = self.choices(max_drop, fidelity)
         return {
             "spec": self.spec.as_dict(),
             "machine": as_plain(self.records.info.machine),
-            **({"machines": {str(row): as_plain(info.machine) for row, info in machines.items()}} if machines else {}),
+            **({"machines": of_machines} if of_machines else {}),
             "versions": self.records.info.versions,
             **{name: to_records(getattr(self, name)) for name in (*FRAMES, "failures")},
             **({} if (files := self.files(max_drop)).empty else {"files": to_records(files)}),

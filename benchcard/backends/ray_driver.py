@@ -17,7 +17,7 @@ import socket
 import sys
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -82,7 +82,7 @@ def _run(parcel: Path, run: Path, job: Job) -> None:
     import ray
 
     plan, _ = plan_of(parcel)
-    sources = resolve_sources(plan.spec, None, run / MEMORY_FOLDER)
+    sources = resolve_sources(plan.spec, None, parcel / MEMORY_FOLDER)
     parts = independent_parts(plan, sources)
     _log(f"{pluralize(len(plan), 'row')} in {pluralize(len(parts), 'part')} that may run at the same time\n")
     address = str(job.arguments.get("address") or "")
@@ -281,8 +281,9 @@ class _Cluster:
         if report is None:
             problem = f"its worker ended with exit code {part.status}, but records are missing"
             raise BackendError(f"{part}: {problem}")
-        if report.error == MachineError.__name__:
-            report = replace(report, message=f"{report.message}. On a cluster {_ALIKE}")
+        if report.error == MachineError.__name__ and (self._run / "run.json").exists():
+            # Another job would meet the same nodes.
+            raise BackendError(f"the nodes are not alike, and {_ALIKE}. {report.message}")
         if report.error:
             raise _WorkerFailed(report)
 

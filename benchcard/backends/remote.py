@@ -122,14 +122,17 @@ class RemoteBackend(ABC):
         machines = machine_plans(plan)
         places = [(path / FOLDER / machine.name, machine.plan) for machine in machines] or [(path, plan)]
         runs = [_Run(self, own, place, sources, timeout_s, own is not plan) for place, own in places]
-        if machines:
-            created = datetime.now(UTC).isoformat(timespec="seconds")
-            about = {"created": created, "sources": as_plain(sources), "traits": as_plain(traits_of(plan))}
-            directory.begin(plan.spec, about)
         kinds = [kind for run in runs for kind in run.expected_kinds()]
         timing_s, step_s = max(run.expected.timing_s for run in runs), runs[0].expected.step_s
         with Progress(kinds, timing_s, progress, step_s=step_s) as shown:
             left, errors = [run for run in runs if not run.is_finished], list[BenchcardError]()
+            # All prices are shown, and mistakes found, before anything is started.
+            for run in left:
+                run.announce(shown)
+            if machines:
+                created = datetime.now(UTC).isoformat(timespec="seconds")
+                about = {"created": created, "sources": as_plain(sources), "traits": as_plain(traits_of(plan))}
+                directory.begin(plan.spec, about)
 
             def each(act: Callable[[_Run, Progress], bool]) -> None:
                 """Remove the runs from `left` that are over after the act."""
@@ -139,8 +142,8 @@ class RemoteBackend(ABC):
                             continue
                     except BenchcardError as error:
                         errors.append(error)
-                        if len(left) > 1:
-                            shown.write_line(f"{error}; the jobs of other machines go on")
+                        if machines:
+                            shown.write_line(str(error))
                     left.remove(run)
 
             try:
@@ -151,7 +154,8 @@ class RemoteBackend(ABC):
                         time.sleep(self.poll_s)
             except KeyboardInterrupt:
                 for run in left:
-                    shown.write_line(f"job {run.job_name} goes on; `benchcard stop {path}` ends it")
+                    if run.is_begun:
+                        shown.write_line(f"job {run.job_name} goes on; `benchcard stop {path}` ends it")
                 raise
         if machines and not any((path / FOLDER).iterdir()):
             # Every worker has refused the spec.
@@ -191,10 +195,11 @@ class _Run:
         self._seen: set[str] = set()
         self._state: State | None = None
         self._job = read_job(path)
+        self.is_begun = False
 
     @property
     def job_name(self) -> str:
-        """The name of the job, once it was begun."""
+        """The name of the job, once it was announced."""
         return self._job.name if self._job else ""
 
     @property
@@ -208,8 +213,8 @@ class _Run:
         planned = planned_steps(self._plan, self._sources, traits_of(self._plan), 1)
         yield from {request.key: request.kind for requests in planned for request in requests}.values()
 
-    def begin(self, shown: Progress) -> bool:
-        """Start the job, unless there is one that is not over; return False, since the run is not over then."""
+    def announce(self, shown: Progress) -> None:
+        """Show which job will be started, and what it costs; or that there is one that is not over."""
         job = self._job
         if job and job.backend == self._backend.name and not (state := self._backend.state(job)).is_over:
             shown.write_line(f"{self._name}: found job {job.name} again: {state}")
@@ -218,13 +223,20 @@ class _Run:
             details = {"parcel": self._parcel.digest}
             limit_s, arguments = self._limit_s, self._arguments
             job = Job(backend=self._backend.name, name=name, arguments=arguments, limit_s=limit_s, details=details)
-            write_job(self._path, job)
             limit = format_duration(limit_s)
             shown.write_line(f"{self._name}: starting job {name}; expected: {self.expected}; it is ended after {limit}")
             if price := self._backend.price(job):
                 shown.write_line(f"{price}: at most ${price.usd_per_hour * limit_s / 3600:.2f} in {limit}")
                 job = replace(job, details={**details, _PRICE: str(price.usd_per_hour)})
-        self._job = self._backend.start(job, self._parcel, self._path)
+        self._job = job
+
+    def begin(self, shown: Progress) -> bool:
+        """Start the job that was announced; return False, since the run is not over then."""
+        if self._job is None:
+            raise RuntimeError("the job was not announced")
+        self.is_begun = True
+        write_job(self._path, self._job)
+        self._job = self._backend.start(self._job, self._parcel, self._path)
         write_job(self._path, self._job)
         return False
 
@@ -255,6 +267,8 @@ class _Run:
             return True
         self._redraws -= 1
         shown.write_line(f"{report.message}: another machine is asked for")
+        self._job = None
+        self.announce(shown)
         return self.begin(shown)
 
 

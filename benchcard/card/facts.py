@@ -19,6 +19,10 @@ from benchcard.utils.values import Disturbance, Failure, Interval, Shape
 Plain: TypeAlias = Any
 """None, bool, int, finite float, str, or a list or dict of them; which of these, only the reader of a value knows."""
 
+MACHINE = "backend_args"
+"""The benchmarked parameter that names machines."""
+# The benchmarked parameter that names machines.
+MACHINE = "backend_args"
 LATENCY_MEAN = "latency_mean_ms"
 THROUGHPUT = "throughput_per_s"
 OTHERS = "others"
@@ -250,7 +254,8 @@ class Facts:
     @property
     def machines(self) -> tuple[str, ...]:
         """The machine of each row, where several are benchmarked."""
-        names = tuple(machine_name(row.parameters) for row in self.rows)
+        arguments = [row.parameters.get(MACHINE) for row in self.rows]
+        names = tuple(machine_name(each) if isinstance(each, dict) else "" for each in arguments)
         return names if any(names) else ()
 
     def baseline_of(self, index: int) -> int | None:

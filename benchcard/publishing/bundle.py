@@ -38,7 +38,6 @@ from benchcard.publishing.facts import make_facts
 from benchcard.publishing.weights import Artifacts, Weights
 from benchcard.run.record import Cell
 from benchcard.spec.parameters import BACKEND_ARGUMENTS, split_name
-from benchcard.spec.plan import shown_arguments
 from benchcard.utils.files import replacing_folder
 
 CARD, REPOSITORY = "card.md", "repo"
@@ -240,9 +239,9 @@ def _shown_spec(results: RunResults, spec: Any) -> Any:
         if parameter != BACKEND_ARGUMENTS:
             fixed[name] = value
         elif part is None:
-            fixed[name] = shown_arguments(results.spec, value)
-        elif shown_arguments(results.spec, {part: value}):
+            fixed[name] = results.spec.shown_arguments(value)
+        elif results.spec.shown_arguments({part: value}):
             fixed[name] = value
     if BACKEND_ARGUMENTS in grid:
-        grid[BACKEND_ARGUMENTS] = [shown_arguments(results.spec, arguments) for arguments in grid[BACKEND_ARGUMENTS]]
+        grid[BACKEND_ARGUMENTS] = [results.spec.shown_arguments(arguments) for arguments in grid[BACKEND_ARGUMENTS]]
     return {**spec, "fixed": fixed, "grid": grid}

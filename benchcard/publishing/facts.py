@@ -43,7 +43,6 @@ from benchcard.metrics.info import COMPARISONS, RECOVERY, FidelityLimit, shown_u
 from benchcard.run.record import Record
 from benchcard.sources.resolve import Source
 from benchcard.spec.parameters import BACKEND_ARGUMENTS, PARAMETERS, split_name
-from benchcard.spec.plan import shown_arguments
 from benchcard.utils.plain import as_plain
 from benchcard.utils.text import machine_name, pluralize
 from benchcard.utils.values import MEMORY_PREFIX, Failure, Interval, Shape
@@ -88,12 +87,13 @@ def make_facts(
     times = [dict(row_times(records, record)) for record in records.records]
     choices = results.choices(max_drop, fidelity)
     chosen = [choice.row for choice in choices]
-    cheapest = results.cheapest(max_drop, fidelity)
+    # Of several models or data sets the cheapest row would be that of one.
+    cheapest = results.cheapest(max_drop, fidelity) if results.machine_baselines == results.baselines else None
     unmeasured, rows = unfinished_rows(records), _rows(results, times)
     facts = Facts(
         task=spec.task,
         backend=spec.get("backend"),
-        backend_args=shown_arguments(spec, spec.get(BACKEND_ARGUMENTS)),
+        backend_args=spec.shown_arguments(spec.get(BACKEND_ARGUMENTS)),
         max_eval_samples=spec.get("max_eval_samples"),
         fixed=_fixed(results),
         benchmarked=_benchmarked(results) if spec.grid else {"framework": [plan[0]["framework"]]},
@@ -200,7 +200,7 @@ def _benchmarked(results: RunResults) -> dict[str, list[Plain]]:
     for name, entries in results.spec.grid.items():
         lists = entries.values() if isinstance(entries, Mapping) else [entries]
         if name == BACKEND_ARGUMENTS:
-            lists = [[shown_arguments(results.spec, arguments) for arguments in entries]]
+            lists = [[results.spec.shown_arguments(arguments) for arguments in entries]]
         values = [public_parameter(results.records, name, value) for values in lists for value in values]
         benchmarked[name] = [value for index, value in enumerate(values) if value not in values[:index]]
     return benchmarked
@@ -417,17 +417,31 @@ def _machine(records: Records, record: Record) -> dict[str, Plain]:
 
 def _environment(results: RunResults) -> dict[str, Plain]:
     records, info = results.records, results.records.info
-    machines = {machine_name(row.configuration.axes): _machine(records, row) for row in records.records}
-    # What differs has a value for each machine, by its name on the card.
-    machine: dict[str, Plain] = {}
-    for name in dict.fromkeys(name for facts in machines.values() for name in facts):
-        values = {own: facts.get(name) for own, facts in machines.items()}
-        first = next(iter(values.values()))
-        machine[name] = first if all(value == first for value in values.values()) else values
+    machines = {_machine_of(row): _machine(records, row) for row in records.records}
+    versions = {_machine_of(row): dict(records.info_of(row).versions) for row in records.records}
+    machine = _joined(machines)
+    shared = {
+        name: ", ".join(f"{each} ({own})" for own, each in value.items()) if isinstance(value, dict) else value
+        for name, value in _joined(versions).items()
+    }
     outcomes = [part.outcome for parts in records.parts.values() for part in parts if part.outcome]
     reported = {each.facts.get("intra_op_num_threads") for outcome in outcomes for each in outcome.opened}
     threads = sorted(number for number in reported if isinstance(number, int)) or [info.default_threads]
-    return {**machine, "threads": threads[0] if len(threads) == 1 else threads, "versions": info.versions}
+    return {**machine, "threads": threads[0] if len(threads) == 1 else threads, "versions": shared}
+
+
+def _machine_of(record: Record) -> str:
+    return machine_name(record.configuration.axes.get(BACKEND_ARGUMENTS, {}))
+
+
+def _joined(facts: Mapping[str, Mapping[str, Plain]]) -> dict[str, Plain]:
+    """Return the facts of all machines, where they differ with a value for each machine, by its name on the card."""
+    joined: dict[str, Plain] = {}
+    for name in dict.fromkeys(name for own in facts.values() for name in own):
+        values = {machine: own.get(name) for machine, own in facts.items()}
+        first = next(iter(values.values()))
+        joined[name] = first if all(value == first for value in values.values()) else values
+    return joined
 
 
 def _front_matter(results: RunResults) -> FrontMatter:

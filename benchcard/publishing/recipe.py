@@ -82,6 +82,8 @@ def section(
         graph = files.get(path_of(export), "model.onnx")
         data = results.records.info.sources.dataset(record.configuration["dataset"])
         try:
+            if path_of(export) not in files and export.values.report.renamed:
+                raise NoRecipe("its float graph has other names than the one that was given, and is not pushed with it")
             recipe = make_recipe(record, graph, model.name, data, tokenizer)
         except NoRecipe as why:
             others.setdefault(str(why), []).append(model.name)
@@ -91,7 +93,8 @@ def section(
     version = results.records.info.versions.get("onnxruntime", "")
     parts = []
     for (path, _), recipes in groups.items():
-        origin = "in this repository" if path in files else f"at opset {load_graph(path).opset}"
+        elsewhere = f"at opset {load_graph(path).opset} (`--artifacts all` pushes it with the others)"
+        origin = "in this repository" if path in files else elsewhere
         graph = f"Of `{files.get(path, 'model.onnx')}`, the float graph {origin},"
         same = "the same graph" if len(recipes) == 1 else "the same graphs"
         parts += [f"{graph} onnxruntime {version} makes {same}:", "", "```python", *lines(recipes), "```", ""]

@@ -29,6 +29,7 @@ from benchcard.measure.machine import Machine
 from benchcard.measure.machine_state import MachineState
 from benchcard.run.traits import Traits
 from benchcard.sources.resolve import Sources
+from benchcard.spec.parameters import BACKEND_ARGUMENTS, split_name
 from benchcard.spec.spec import Spec, measured_digest
 from benchcard.steps.models import ModelFile
 from benchcard.steps.step import AnyRequest, Count, Outcome, Request, V, decode
@@ -148,10 +149,16 @@ class RunDirectory:
         return info
 
     def holds(self, spec: Spec) -> bool:
-        """Return whether the run is of a spec, perhaps with other names for the card."""
+        """Return whether the run is of a spec, perhaps with other names for the card, or other machines in its grid."""
         info = self.info
+        own, other = as_plain(info.spec), spec.as_dict()
+        if BACKEND_ARGUMENTS in own["grid"] and BACKEND_ARGUMENTS in other["grid"]:
+            own, other = (
+                {**values, **{part: _without_machines(values[part]) for part in ("fixed", "grid")}}
+                for values in (own, other)
+            )
         free = info.sources.freely_named
-        return measured_digest(as_plain(info.spec), free) == measured_digest(spec.as_dict(), free)
+        return measured_digest(own, free) == measured_digest(other, free)
 
     def expect_spec(self, spec: Spec) -> None:
         """Raise `SpecError` if the run is of another spec."""
@@ -402,6 +409,10 @@ def _file_sizes(folder: Path) -> dict[str, int]:
 
 def _unreadable(path: Path, problem: str) -> BenchcardError:
     return BenchcardError(f"{path} cannot be read ({problem}). Delete its folder and run again")
+
+
+def _without_machines(parameters: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in parameters.items() if split_name(name)[0] != BACKEND_ARGUMENTS}
 
 
 def _difference(one: Mapping[str, Any], other: Mapping[str, Any]) -> str:

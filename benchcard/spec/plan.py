@@ -148,13 +148,6 @@ def make_plan(spec: Spec, frameworks: Mapping[str, FrameworkTraits] | None = Non
     return Plan(spec, tuple(itertools.starmap(Configuration, rows)), traits)
 
 
-def shown_arguments(spec: Spec, arguments: Mapping[str, Any]) -> dict[str, Any]:
-    """Return `backend_args`, without those of a backend that are of its user's account only."""
-    name = spec.get("backend")
-    shown = getattr(registry.backend(name), "shown", None) if name in registry.backends() else None
-    return {key: value for key, value in arguments.items() if shown is None or key in shown}
-
-
 def _first_rows(spec: Spec, points: list[Point]) -> list[Point]:
     """Return the baselines and the first other points, as many on each machine as `max_rows` allows."""
     most = spec.get("max_rows")
@@ -231,11 +224,10 @@ class _FrameworkGrid:
                     is_whole = part is None and parameter != BACKEND_ARGUMENTS
                     fields = value if part is None else {part: value}
                     parameters[parameter] = value if is_whole else {**parameters[parameter], **fields}
-            yield parameters, {name: self._shown_value(parameters, name) for name in indices}
-
-    def _shown_value(self, parameters: Mapping[str, Any], name: str) -> Any:
-        value = _axis_value(parameters, name)
-        return shown_arguments(self.spec, value) if name == BACKEND_ARGUMENTS else value
+            axes = {name: _axis_value(parameters, name) for name in indices}
+            if BACKEND_ARGUMENTS in axes:
+                axes[BACKEND_ARGUMENTS] = self.spec.shown_arguments(values[BACKEND_ARGUMENTS])
+            yield parameters, axes
 
     def _choices(self, name: str) -> list[Any]:
         values, (parameter, part) = self.spec.grid[name], split_name(name)

@@ -34,7 +34,7 @@ from benchcard.spec.presets import expand, presets
 from benchcard.spec.schema import Anything, ListOf, MappingOf, Text, ValueType
 from benchcard.utils.parsing import UnreadableError, load_yaml
 from benchcard.utils.plain import checked, digest, plain
-from benchcard.utils.text import did_you_mean, format_value, join_names
+from benchcard.utils.text import did_you_mean, format_value, join_names, machine_name
 
 # At a second a row this is more than a week of timing; to plan more rows takes minutes.
 MOST_COMBINATIONS = 1_000_000
@@ -84,6 +84,11 @@ class Spec:
         if name in self.grid:
             return list(self.grid[name])
         return [self.fixed[name]] if name in self.fixed else []
+
+    def shown_arguments(self, arguments: Mapping[str, Any]) -> dict[str, Any]:
+        """Return `backend_args` without those that are of the user's account only, as far as the backend says."""
+        shown = _shown_names(self.get("backend"))
+        return {name: value for name, value in arguments.items() if shown is None or name in shown}
 
     def local_path(self, name: str) -> Path | None:
         """Return the path of a name in `search_folders`, from a card not one that leads out of its folder by a link."""
@@ -334,10 +339,13 @@ class _SpecReader:
             for name, value in baseline.items():
                 values = self.grid.get(name)
                 place = f"$.baseline.{name}"
-                if values is None:
+                if split_name(name)[0] == BACKEND_ARGUMENTS:
+                    yield Mistake(place, f"`{name}`", "another parameter", "each machine has a baseline of its own")
+                elif values is None:
                     yield Mistake(place, f"`{name}`", "a benchmarked parameter", did_you_mean(name, self.grid))
                 elif not isinstance(values, list) or value not in values:
                     yield Mistake(place, format_value(value), f"a value of it in `grid`: {format_value(values)}")
+        yield from self._machine_mistakes()
         for name in {"backend", "baseline", "budget", "max_rows", *PRICES} & self.grid.keys():
             found, hint = format_value(self.grid[name]), f"write `{name}` outside of `grid`"
             yield Mistake(self._places[name], found, "one value for the whole run", hint)
@@ -359,6 +367,24 @@ class _SpecReader:
             if part is not None and parameter in self.grid and parameter != BACKEND_ARGUMENTS:
                 expected = f"`{parameter}` or its fields, but not both"
                 yield Mistake(place, f"`{name}`", expected, f"`{parameter}` is at {self._places[parameter]}")
+
+    def _machine_mistakes(self) -> Iterator[Mistake]:
+        """Yield a mistake for each value of benchmarked `backend_args` that is no machine of its own."""
+        for name in self.grid:
+            if name.startswith(f"{BACKEND_ARGUMENTS}."):
+                expected = f"`{BACKEND_ARGUMENTS}` with a mapping for each machine"
+                yield Mistake(self._places[name], f"`{name}`", expected)
+        named: dict[str, str] = {}
+        for place, arguments in self._values(BACKEND_ARGUMENTS) if BACKEND_ARGUMENTS in self.grid else ():
+            shown = _shown_names(self.fixed.get("backend"))
+            name = machine_name({key: value for key, value in arguments.items() if shown is None or key in shown})
+            if shown and (not name or name in named):
+                found = f"the machine of {named[name]} again" if name else "no name of a machine"
+                yield Mistake(place, found, f"another {join_names(shown)} for each machine")
+            if PRICES[0] in self.fixed and PRICES[1] in arguments:
+                hint = f"costs by `{PRICES[0]}` and `{PRICES[1]}` cannot be compared"
+                yield Mistake(f"{place}.{PRICES[1]}", format_value(arguments[PRICES[1]]), "one kind of price", hint)
+            named.setdefault(name, place)
 
     def _framework_argument_mistakes(self) -> Iterator[Mistake]:
         entries, place = self.grid.get("framework_args"), self._places.get("framework_args", "")
@@ -400,6 +426,11 @@ class _SpecReader:
                 is_known = "/" in name or names & {*registry.metrics(), *registry.EVALUATE_METRICS}
                 if not is_known and (hint := did_you_mean(name, registry.metrics())):
                     yield Mistake(f"{place}[{index}]", format_value(name), "the id of a metric", hint)
+
+
+def _shown_names(backend: str | None) -> Collection[str] | None:
+    """Return the `backend_args` that are not of the user's account only; None where the backend does not say."""
+    return getattr(registry.backend(backend), "shown", None) if backend in registry.backends() else None
 
 
 def _suggestion(key: str) -> str:

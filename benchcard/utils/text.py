@@ -81,13 +81,12 @@ def first_line(message: object) -> str:
     return first if len(first) <= _LINE_WIDTH else f"{first[:_LINE_WIDTH]}..."
 
 
-def machine_name(parameters: Mapping[str, object]) -> str:
-    """Return the machine that the `backend_args` among benchmarked parameters name, as `ml.m5.2xlarge`; empty where
-    they name none.
-    """
-    values: list[object] = []
-    for name, value in parameters.items():
-        if name.partition(".")[0] == "backend_args":
-            values += value.values() if isinstance(value, Mapping) else [value]
-    words = (word for value in values for word in (value if isinstance(value, list) else [value]))
-    return ", ".join(str(word) for word in words if word is not None)
+def machine_name(arguments: Mapping[str, object]) -> str:
+    """Return the machine that `backend_args` name, as `ml.m5.2xlarge` or `isa=vnni`; empty where they name none."""
+    words: list[str] = []
+    for value in arguments.values():
+        if isinstance(value, Mapping):
+            words += [f"{name}={each}" for name, each in value.items()]
+        else:
+            words += map(str, value if isinstance(value, list) else [value])
+    return ", ".join(words)

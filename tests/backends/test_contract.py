@@ -240,7 +240,7 @@ def test_each_machine_of_a_grid_has_a_job(ground, monkeypatch, tmp_path):
         text = text.replace("MACHINES", f"backend_args: {json.dumps(machines)}")
         text += 'backend: hf-jobs\nbackend_args: {setup: "true"}\n'
         benchmark = Benchmark.from_spec(spec_with(ground, text, "machines.yaml"))
-        with pytest.raises(BackendError, match=r"1-cpu-upgrade.*exit code 1"):
+        with pytest.raises(BackendError, match=r"cpu-upgrade-.*exit code 1"):
             benchmark.run(path, progress=False)
         assert place.started() == 2
         half = Results.load(path)

@@ -10,7 +10,9 @@ import pytest
 from tiny_run import SPEC, spec_with
 
 from benchcard import Benchmark, Card, Results
+from benchcard.card.facts import LATENCY_MEAN
 from benchcard.card.layouts import plot
+from benchcard.card.layouts.full_tables import COST, pictured
 from benchcard.errors import BenchcardError, SpecError
 from benchcard.publishing.bundle import run_json
 from benchcard.publishing.facts import make_facts
@@ -62,7 +64,7 @@ def test_each_machine_has_the_plan_of_a_run_of_its_own(benchmark):
     """Its spec has its arguments beside those that all share, and no price; rows are compared on one machine only."""
     plan = benchmark.configurations
     first, second = machine_plans(plan)
-    assert (first.name, second.name) == ("0-cpu-basic", "1-cpu-xl")
+    assert (first.name[:-7], second.name[:-7]) == ("cpu-basic", "cpu-xl")
     assert first.plan.spec.get("backend_args") == {"bucket": "mine/private", "setup": "true", "flavor": "cpu-basic"}
     assert second.plan.spec.get("backend_args") == {"bucket": "mine/private", "setup": "true", "flavor": "cpu-xl"}
     assert (first.rows, second.rows) == ((0, 1), (2, 3))
@@ -73,17 +75,37 @@ def test_each_machine_has_the_plan_of_a_run_of_its_own(benchmark):
     assert [row.axes["backend_args"] for row in plan] == [{"flavor": "cpu-basic"}] * 2 + [{"flavor": "cpu-xl"}] * 2
 
 
-def test_a_field_of_the_arguments_may_be_benchmarked_too(ground):
-    """`max_rows` counts the rows of each machine."""
-    text = TEXT.replace("  backend_args: [{flavor: cpu-xl, price_per_hour: 2}, {flavor: cpu-basic}]\n", "")
-    grid = "  backend_args.flavor: [cpu-basic, cpu-xl]\n  per_channel: [false, true]\nmax_rows: 2\n"
-    plan = Benchmark.from_spec(spec_with(ground, text + grid, "field.yaml")).configurations
-    assert [machine.plan.spec.get("backend_args")["flavor"] for machine in machine_plans(plan)] == [
-        "cpu-basic",
-        "cpu-xl",
-    ]
+def test_max_rows_counts_the_rows_of_each_machine(ground):
+    """Each machine has its baseline and as many others."""
+    text = f"{TEXT}  per_channel: [false, true]\nmax_rows: 2\n"
+    plan = Benchmark.from_spec(spec_with(ground, text, "rows.yaml")).configurations
     assert [len(machine.plan) for machine in machine_plans(plan)] == [2, 2]
     assert len(plan) == 4
+
+
+@pytest.mark.parametrize(
+    ("machines", "place", "problem"),
+    [
+        ("[{flavor: cpu-xl}, {namespace: a}]", "$.grid.backend_args[1]", "no name of a machine"),
+        ("[{flavor: cpu-xl}, {flavor: cpu-xl, price_per_hour: 2}]", "$.grid.backend_args[1]", "again"),
+        ("[{flavor: a}]\n  backend_args.image: [a, b]", "$.grid.backend_args.image", "a mapping for each machine"),
+        ("[{flavor: a}]\nbaseline: {backend_args: {flavor: a}}", "$.baseline.backend_args", "a baseline of its own"),
+        (
+            "[{flavor: a, price_per_hour: 1}]\nprice_per_core_hour: 1",
+            "$.grid.backend_args[0].price_per_hour",
+            "one kind",
+        ),
+    ],
+)
+def test_values_that_are_no_machines_of_their_own_are_mistakes(ground, machines, place, problem):
+    """Nothing is started, and each has its place."""
+    text = TEXT.replace("[{flavor: cpu-xl, price_per_hour: 2}, {flavor: cpu-basic}]", machines)
+    text = text.replace("  apply_quantization: [false, true]\n", "")
+    with pytest.raises(SpecError) as caught:
+        Benchmark.from_spec(spec_with(ground, text, "wrong.yaml"))
+    (mistake,) = caught.value.mistakes
+    assert mistake.place == place
+    assert problem in str(mistake)
 
 
 def test_machines_need_a_backend_with_jobs(ground, tmp_path):
@@ -119,6 +141,10 @@ def test_all_machines_are_in_one_table(results):
     assert cheapest is not None
     assert cheapest.cost.value == time["cost_per_million"].min()
     assert str(cheapest).startswith(f"row {cheapest.row} (backend_args=")
+    # A limit of fidelity leaves the baselines, whose outputs are compared with nothing.
+    limited = results.cheapest(max_drop=1.0, fidelity={"kl_mean": 0.0})
+    assert limited is not None
+    assert limited.row in (0, 2)
 
 
 def test_cards_name_machines_and_nothing_of_the_account(results):
@@ -147,8 +173,12 @@ def test_the_picture_shows_cost_against_quality(results):
     costs = {row: cost.value for row, (cost, _) in points.items()}
     assert costs == dict(results.time["cost_per_million"])
     assert min(costs, key=lambda row: costs[row]) in plot._cheapest_rows(facts, points)
-    untimed = replace(facts, rows=tuple(replace(row, times={}) for row in facts.rows))
-    assert plot.render_png(untimed) is None
+    # Machines without a price would be missing.
+    rows = [
+        replace(row, times={shape: {**figures, COST: None} for shape, figures in row.times.items()})
+        for row in facts.rows
+    ]
+    assert pictured(replace(facts, rows=(rows[0], *facts.rows[1:]))) == LATENCY_MEAN
 
 
 def test_a_machine_from_which_nothing_has_come_yet_has_no_figures(benchmark, results, tmp_path):
@@ -156,7 +186,7 @@ def test_a_machine_from_which_nothing_has_come_yet_has_no_figures(benchmark, res
     path = tmp_path / "run"
     RunDirectory(path).begin(benchmark.spec, load_json((results.path / "run.json").read_bytes()))
     (path / "machines").mkdir()
-    first = run_folders(results.path)[0]
+    first = next(folder for folder in run_folders(results.path) if folder.name.startswith("cpu-basic"))
     (path / "machines" / first.name).symlink_to(first)
     half = Results.load(path)
     assert half.time["ratio"].notna().tolist() == [True, True, False, False]
@@ -172,3 +202,29 @@ def test_runs_of_several_machines_are_compared_one_by_one(results):
     assert not first.compare(first, times=False).frame.empty
     verification = first.verify(results.card().text)
     assert "another CPU" in "; ".join(verification.ground)
+
+
+def test_versions_that_differ_are_named_with_their_machines(results, monkeypatch):
+    """A card of two images has both."""
+    machines = {
+        row: replace(info, versions={**info.versions, "onnxruntime": "9.9"}) if row > 1 else info
+        for row, info in results.records.machines.items()
+    }
+    other = Results(replace(results.records, machines=machines))
+    own = results.records.info.versions["onnxruntime"]
+    versions = make_facts(other).environment["versions"]
+    assert versions["onnxruntime"] == f"{own} (cpu-basic), 9.9 (cpu-xl)"
+
+
+def test_a_run_may_be_continued_with_other_machines(benchmark, ground, tmp_path):
+    """A wrong argument of one machine is corrected in the same folder; other changes need another one."""
+    directory = RunDirectory(tmp_path / "run")
+    directory.begin(benchmark.spec, {"created": "2026-11-30T10:00:00+00:00"})
+    other = Benchmark.from_spec(spec_with(ground, TEXT.replace("cpu-xl", "cpu-performance"), "other.yaml"))
+    directory.begin(other.spec, {})
+    assert directory.info.digest == other.spec.digest
+    kept = [machine.name for each in (benchmark, other) for machine in machine_plans(each.configurations)]
+    assert kept[0] == kept[2]
+    longer = Benchmark.from_spec(spec_with(ground, TEXT.replace("duration: 0.05", "duration: 1"), "longer.yaml"))
+    with pytest.raises(SpecError, match="duration"):
+        directory.begin(longer.spec, {})

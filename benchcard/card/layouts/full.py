@@ -157,6 +157,8 @@ def _cheapest(facts: Facts) -> str:
     if baselines and facts.cheapest not in baselines:
         base = min(baselines, key=lambda row: known[row][0])
         text += f"; the cheapest baseline, row {base}, {known[base][1]}"
+    if facts.machines and (unpriced := [facts.machines[row] for row in facts.baselines if row not in known]):
+        text += f"; no price is known of {escape(' and '.join(unpriced))}"
     return f"{text}."
 
 
@@ -167,9 +169,8 @@ def _least_cost(facts: Facts, index: int) -> tuple[float, str] | None:
     if not costs:
         return None
     shape = min(costs, key=lambda each: costs[each])
-    return costs[
-        shape
-    ], f"{full_tables.time_cells(facts, shape, COST)[index]} per million samples at {format_shape(shape)}"
+    cell = full_tables.time_cells(facts, shape, COST)[index]
+    return costs[shape], f"{cell} per million samples at {format_shape(shape)}"
 
 
 def _speed(facts: Facts, chosen: int, base: int) -> list[str]:

@@ -7,7 +7,7 @@ from functools import partial
 from math import inf
 from typing import TypeAlias
 
-from benchcard.card.facts import DISTURBED, LATENCY_MEAN, THROUGHPUT, Facts, Metric, Plain, Row
+from benchcard.card.facts import DISTURBED, LATENCY_MEAN, MACHINE, THROUGHPUT, Facts, Metric, Plain, Row
 from benchcard.card.layouts import figures
 from benchcard.card.layouts.figures import DecimalsRule
 from benchcard.card.markdown.inline import code_span, escape, escape_prose, write_value
@@ -78,8 +78,7 @@ def row_names(facts: Facts, *, with_machine: bool = True) -> list[str]:
     If two different rows would share a name, all names list all parameters.
     """
     rows = [
-        {name: value for name, value in row.parameters.items() if with_machine or not machine_name({name: value})}
-        for row in facts.rows
+        {name: value for name, value in row.parameters.items() if with_machine or name != MACHINE} for row in facts.rows
     ]
     varied = [name for name in facts.benchmarked if len({repr(parameters.get(name)) for parameters in rows}) > 1]
     names = [short_name(parameters, varied) for parameters in rows]
@@ -90,18 +89,17 @@ def row_names(facts: Facts, *, with_machine: bool = True) -> list[str]:
 
 def short_name(parameters: Mapping[str, Plain], varied: Collection[str]) -> str:
     """Return the values of a row that distinguish it: `onnxruntime, dynamic, Add+MatMul, per_channel`."""
-    shown = {name: value for name, value in parameters.items() if name in varied}
-    texts = [_value_in_name(name, value) for name, value in shown.items()]
-    if not any(texts) or [*filter(None, texts)] == [machine_name(shown)]:
-        texts.append("quantized" if parameters.get("apply_quantization") is True else "as it is")
-    return ", ".join(filter(None, texts))
+    texts = {name: _value_in_name(name, value) for name, value in parameters.items() if name in varied}
+    if not any(text for name, text in texts.items() if name != MACHINE):
+        texts[""] = "quantized" if parameters.get("apply_quantization") is True else "as it is"
+    return ", ".join(filter(None, texts.values()))
 
 
 def _value_in_name(name: str, value: Plain) -> str:
     if name == "dataset" and isinstance(value, dict):
         value = value.get("name") or value.get("path")
-    if machine := machine_name({name: value}):
-        return machine
+    if name == MACHINE and isinstance(value, dict):
+        return machine_name(value)
     # A mapping usually follows from the framework. If not, the names are equal, and all are written in full.
     if value is None or isinstance(value, dict):
         return ""
@@ -126,11 +124,9 @@ def roles(facts: Facts, index: int) -> list[str]:
 
 
 def pictured(facts: Facts) -> str:
-    """Return the figure against which the picture shows quality: cost where rows of several machines have one, else
-    latency.
-    """
-    has_costs = any(row.time(facts.shapes[0], COST) for row in facts.rows)
-    return COST if facts.machines and has_costs else LATENCY_MEAN
+    """Return the figure against which the picture shows quality: cost where all machines have a price, else latency."""
+    timed = [row for row in facts.rows if row.time(facts.shapes[0], LATENCY_MEAN)]
+    return COST if facts.machines and all(row.time(facts.shapes[0], COST) for row in timed) else LATENCY_MEAN
 
 
 def summary_rows(facts: Facts) -> list[int]:

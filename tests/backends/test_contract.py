@@ -22,6 +22,7 @@ from benchcard.backends.job import read_job, write_job
 from benchcard.backends.remote import RemoteBackend
 from benchcard.cli import main
 from benchcard.errors import BackendError, MachineError, SpecError
+from benchcard.measure.machine import this_machine
 from benchcard.testing import LocalHub
 
 CANARY = "canary-in-a-mine"
@@ -38,12 +39,15 @@ framework_args: {intra_op_num_threads: 1}
 
 @dataclass
 class Place:
-    """A service on the loopback interface: its name, the arguments of a job, the jobs, and all that was sent there."""
+    """A service on the loopback interface: its name, the arguments of a job, the jobs, all that was sent there, and the
+    argument that names a machine.
+    """
 
     backend: str
     arguments: dict[str, object]
     started: Callable[[], int]
     sent: Callable[[], bytes]
+    machine: str = "supported_instructions"
 
     def spec(self, ground: Path, text: str = SPEC, **changes: object) -> Path:
         """The spec of a tiny grid that runs there."""
@@ -64,7 +68,7 @@ def sagemaker_place(monkeypatch, stack, folder):
         contents = [s3.get_object(Bucket=bucket, Key=key)["Body"].read() for key in keys]
         return b"".join(contents) + json.dumps(instance.requests).encode()
 
-    return Place("sagemaker-training", ARGUMENTS, lambda: len(instance.requests), sent)
+    return Place("sagemaker-training", ARGUMENTS, lambda: len(instance.requests), sent, "instance_type")
 
 
 def hf_jobs_place(monkeypatch, stack, folder):
@@ -101,7 +105,7 @@ def hf_jobs_place(monkeypatch, stack, folder):
         specs = [{key: value for key, value in job.spec.items() if key != "secrets"} for job in hub.jobs.jobs.values()]
         return everything(folder) + json.dumps(specs).encode()
 
-    return Place("hf-jobs", {"flavor": "cpu-upgrade", "setup": "true"}, lambda: len(hub.jobs.jobs), sent)
+    return Place("hf-jobs", {"flavor": "cpu-upgrade", "setup": "true"}, lambda: len(hub.jobs.jobs), sent, "flavor")
 
 
 def ray_place(monkeypatch, stack, folder):
@@ -226,37 +230,65 @@ def test_a_mistake_that_the_worker_finds_is_that_of_the_spec(ground, place, tmp_
 
 
 @pytest.mark.slow
-def test_each_machine_of_a_grid_has_a_job(ground, monkeypatch, tmp_path):
-    """Jobs run at the same time. The table has the rows of all, with the price that the service names. A machine that
-    fails stops no other one, and the same command starts its job alone again.
+@pytest.mark.parametrize("place", ["sagemaker-training", "hf-jobs"], indirect=True)
+def test_each_machine_of_a_grid_has_a_job(ground, place, tmp_path):
+    """The table has the rows of all, with the price that the service names, if it does. A machine that fails stops no
+    other one, and the same command starts its job alone again.
     """
-    monkeypatch.setattr(RemoteBackend, "poll_s", 0.2)
-    with ExitStack() as stack:
-        place = hf_jobs_place(monkeypatch, stack, tmp_path / "service")
-        path, broken, text = tmp_path / "run", tmp_path / "broken", SPEC + TINY.replace("{apply", "{MACHINES, apply")
-        broken.touch()
-        # The job of one flavor fails while there is a file.
-        machines = [{"flavor": "cpu-basic"}, {"flavor": "cpu-upgrade", "setup": f"test ! -e {broken}"}]
-        text = text.replace("MACHINES", f"backend_args: {json.dumps(machines)}")
-        text += 'backend: hf-jobs\nbackend_args: {setup: "true"}\n'
-        benchmark = Benchmark.from_spec(spec_with(ground, text, "machines.yaml"))
-        with pytest.raises(BackendError, match=r"cpu-upgrade-.*exit code 1"):
-            benchmark.run(path, progress=False)
-        assert place.started() == 2
-        half = Results.load(path)
-        assert half.quality["accuracy"].notna().tolist() == [True, True, False, False]
-        status = CliRunner().invoke(main, ["status", str(path)]).output
-        assert "finished" in status
-        assert "failed" in status
-        broken.unlink()
-        results = benchmark.run(path, progress=False)
-        assert place.started() == 3
-        assert results.failures.empty
-        assert results.time["ratio"].notna().all()
-        prices = [own.price_per_hour for own in results.records.machines.values()]
-        assert None not in prices
-        assert prices[0] != prices[2]
-        assert results.time["cost_per_million"].notna().all()
+    path, broken, kind = tmp_path / "run", tmp_path / "broken", place.machine
+    names = ["ml.c7i.2xlarge", "ml.m5.2xlarge"] if kind == "instance_type" else ["cpu-basic", "cpu-upgrade"]
+    broken.touch()
+    # The second job fails while there is a file.
+    machines = [{kind: names[0]}, {kind: names[1], "setup": f"test ! -e {broken}"}]
+    shared = {name: value for name, value in place.arguments.items() if name != kind}
+    text = TINY.replace("{apply", f"{{backend_args: {json.dumps(machines)}, apply")
+    text += f"backend: {place.backend}\nbackend_args: {json.dumps(shared)}\n"
+    benchmark = Benchmark.from_spec(spec_with(ground, SPEC + text, "machines.yaml"))
+    with pytest.raises(BackendError, match=rf"{names[1]}-.*exit code 1"):
+        benchmark.run(path, progress=False)
+    assert place.started() == 2
+    half = Results.load(path)
+    assert half.quality["accuracy"].notna().tolist() == [True, True, False, False]
+    status = CliRunner().invoke(main, ["status", str(path)]).output
+    assert "finished" in status
+    assert "failed" in status
+    broken.unlink()
+    results = benchmark.run(path, progress=False)
+    assert place.started() == 3
+    assert results.failures.empty
+    assert results.time["ratio"].notna().all()
+    prices = [own.price_per_hour for own in results.records.machines.values()]
+    assert (None in prices) == (place.backend == "sagemaker-training")
+    assert prices[0] is None or prices[0] != prices[2]
+    assert results.time["cost_per_million"].notna().all() == (prices[0] is not None)
+    card = results.card().text
+    assert names[1] in card
+    assert str(place.arguments.get("bucket", CANARY)) not in card
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("place", ["ray"], indirect=True)
+def test_a_machine_of_a_grid_gets_the_data_in_memory(ground, place, tmp_path):
+    """They lie in the run directory of the whole grid, and travel in the parcel of each machine."""
+    import datasets
+
+    cache = str(tmp_path / "cache")
+    files = {"validation": str(next((ground / "data").glob("validation*")))}
+    data = datasets.load_dataset("parquet", data_files=files, cache_dir=cache)
+    keys = {"eval_split": "validation", "data_keys": {"primary": "image"}, "ref_keys": ["label"]}
+    benchmark = Benchmark(
+        task="image-classification",
+        model=ground / "model",
+        dataset={"path": data, **keys},
+        grid={"backend_args": [{"supported_instructions": [this_machine().instructions[0]]}]},
+        duration=0,
+        explain=False,
+        backend="ray",
+        backend_args={"setup": "true"},
+    )
+    results = benchmark.run(tmp_path / "run", progress=False)
+    assert results.failures.empty
+    assert results.quality["accuracy"].notna().all()
 
 
 def test_a_job_that_completes_without_records_is_an_error(ground, place, tmp_path):

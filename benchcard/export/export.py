@@ -11,9 +11,10 @@ import itertools
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import onnx
 from transformers import PreTrainedModel, ProcessorMixin
@@ -22,6 +23,7 @@ from benchcard.errors import ArtifactError
 from benchcard.export import exporters, normal_form, parity, probes
 from benchcard.export.exporters import Exporter, Traceable
 from benchcard.export.loading import SEED, load_processor, load_with_missing
+from benchcard.export.manifest import describe
 from benchcard.graphs.graph import opset_of
 
 DEFAULT_OPSET = 20
@@ -49,7 +51,7 @@ class ExportReport:
 
     The first of `files` is the graph. `checks` compare it with PyTorch at other shapes than that of the export, and
     ignore padded positions. `duration_s` includes loading the model. `notes` are the warnings of exporters, and why
-    exporters that were tried first failed.
+    exporters that were tried first failed. `metadata` is that of `export.json`.
     """
 
     task: str
@@ -64,6 +66,7 @@ class ExportReport:
     max_abs_difference: float
     duration_s: float
     notes: tuple[str, ...]
+    metadata: Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -119,6 +122,7 @@ def export_model(
         max_abs_difference=max(check.max_abs_difference for check in exported.checks),
         duration_s=time.perf_counter() - started,
         notes=tuple(notes),
+        metadata=describe(traceable, exported.opset, exported.exporter.packages),
     )
 
 

@@ -38,6 +38,7 @@ _BUILT_IN: Mapping[str, Mapping[str, str]] = {
         "question-answering": "benchcard.tasks.question_answering:QuestionAnswering",
         "feature-extraction": "benchcard.tasks.feature_extraction:FeatureExtraction",
         "sentence-similarity": "benchcard.tasks.feature_extraction:FeatureExtraction",
+        "text-generation": "benchcard.tasks.text_generation:TextGeneration",
     },
     "metrics": {
         "accuracy": "benchcard.metrics.classification:Accuracy",
@@ -62,6 +63,7 @@ _BUILT_IN: Mapping[str, Mapping[str, str]] = {
         "squad": "benchcard.metrics.answers:Squad",
         "squad_v2": "benchcard.metrics.answers:SquadV2",
         "exact_match": "benchcard.metrics.answers:ExactMatch",
+        "perplexity": "benchcard.metrics.perplexity:Perplexity",
     },
     "backends": {
         "local": "benchcard.backends.local:Local",

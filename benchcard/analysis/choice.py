@@ -189,11 +189,11 @@ class Chooser:
         chosen = min(values, key=lambda row: (-self._sign * values[row], costs.get(row, float("inf")), row))
         for row, value in values.items():
             if self._sign and value != values[chosen]:
-                self._reasons[row] = f"{metric} {value:.3f}"
+                self._reasons[row] = f"{metric} {self._shown(value)}"
             else:
-                same = f"the same {metric}" if self._sign else f"{metric} {value:.3f}"
+                same = f"the same {metric}" if self._sign else f"{metric} {self._shown(value)}"
                 self._reasons[row] = f"{same}, at no less cost than row {chosen}"
-        reason = f"{metric} {values[chosen]:.3f} is the best" if self._sign else "it costs least"
+        reason = f"{metric} {self._shown(values[chosen])} is the best" if self._sign else "it costs least"
         if self.baseline is None:
             reason += "; there is no unquantized baseline to compare with"
         else:
@@ -217,7 +217,7 @@ class Chooser:
             if row == baseline:
                 continue
             if self._is_too_bad(value, reference):
-                self._reasons[row] = f"{self.metric} {value:.3f} is not {self._bound(reference)}"
+                self._reasons[row] = f"{self.metric} {self._shown(value)} is not {self._bound(reference)}"
             elif excess := self._excess(row):
                 self._reasons[row] = excess
             elif not gains:
@@ -236,8 +236,9 @@ class Chooser:
         entry, shapes = self._candidates[chosen], len(self.gains.by_row[chosen])
         mean = f", on average over {shapes} shapes" if shapes > 1 else ""
         reason = (
-            f"{_describe_ratio(ratios[chosen], objective)}{mean}, with {self.metric} {self._values[chosen]:.3f} "
-            f"(baseline {reference:.3f}){self._describe_difference(entry.difference, p_values.get(entry.model))}"
+            f"{_describe_ratio(ratios[chosen], objective)}{mean}, with {self.metric} "
+            f"{self._shown(self._values[chosen])} (baseline {self._shown(reference)})"
+            f"{self._describe_difference(entry.difference, p_values.get(entry.model))}"
         )
         if chosen != fastest:
             reason += f"; closer to the baseline than row {fastest}, which is not detectably better otherwise"
@@ -312,11 +313,15 @@ class Chooser:
             reason = "nothing was timed beside it" if costs else "nothing was timed"
         return f"keep the baseline: {reason}"
 
+    def _shown(self, value: float, sign: str = "") -> str:
+        """Return a value of the metric as text. Figures of fidelity differ by orders of magnitude."""
+        return f"{value:{sign}{'.3g' if self.metric in FIDELITY else '.3f'}}"
+
     def _bound(self, reference: float) -> str:
         """Return in words what a metric must be to be good enough."""
         if not self._sign:
-            return f"within {self.max_drop:g} of {reference:.3f}"
-        return f"at {'least' if self._sign > 0 else 'most'} {reference - self._sign * self.max_drop:.3f}"
+            return f"within {self.max_drop:g} of {self._shown(reference)}"
+        return f"at {'least' if self._sign > 0 else 'most'} {self._shown(reference - self._sign * self.max_drop)}"
 
     def _loss(self, difference: float) -> float:
         """Return how much worse a difference makes a row; its size, if the better direction is not known."""
@@ -336,8 +341,10 @@ class Chooser:
             return ""
         worse = "worse" if self._sign else "different"
         if difference.low is None or difference.high is None:
-            return f": {difference.value:+.3f} (no interval), so these examples do not limit how much {worse} it may be"
-        words = f": {difference.value:+.3f} [{difference.low:+.3f}, {difference.high:+.3f}]"
+            value = self._shown(difference.value, "+")
+            return f": {value} (no interval), so these examples do not limit how much {worse} it may be"
+        value, low, high = (self._shown(each, "+") for each in (difference.value, difference.low, difference.high))
+        words = f": {value} [{low}, {high}]"
         losses = [self._loss(bound) for bound in (difference.low, difference.high)]
         if difference.excludes(0.0):
             if min(losses) > 0:

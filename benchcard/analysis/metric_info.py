@@ -27,9 +27,11 @@ def metric_names(records: Records) -> tuple[str, ...]:
 
 
 def info_of_metric(records: Records, metric: str | None) -> MetricInfo:
-    """Return the direction and unit of a metric; None for each where it is not known, or was not measured."""
+    """Return the direction and unit of a metric or figure of fidelity; None for each where it is not known, or was not
+    measured.
+    """
     infos = (score.readings[metric] for score in _scores(records) if metric is not None and metric in score.readings)
-    return next(infos, MetricInfo(None, None))
+    return next(infos, FIDELITY.get(metric or "", MetricInfo(None, None)))
 
 
 def positive_classes(records: Records, metric: str) -> tuple[str, ...]:
@@ -59,6 +61,12 @@ def allowed_loss(unit: str | None, max_drop: Any) -> float:
     return drop
 
 
+def fidelity_names(records: Records) -> tuple[str, ...]:
+    """Return the names of the figures of fidelity that were computed, the leading one first."""
+    computed = {name for record in records.records for name in fidelity(record)}
+    return tuple(name for name in FIDELITY if name in computed)
+
+
 def fidelity_limits(records: Records, limit: FidelityLimit) -> dict[str, float]:
     """Return limits of figures of fidelity by name.
 
@@ -68,12 +76,11 @@ def fidelity_limits(records: Records, limit: FidelityLimit) -> dict[str, float]:
     """
     if limit is None:
         return {}
-    computed = dict.fromkeys(name for record in records.records for name in fidelity(record))
+    computed = fidelity_names(records)
     if not computed:
         reason = "outputs are compared with a baseline's where the task says how, in runs of this version"
         raise BenchcardError(f"there is no figure of fidelity to limit: {reason}")
-    leading = next(name for name in FIDELITY if name in computed)
-    limits = limit if isinstance(limit, Mapping) else {leading: limit}
+    limits = limit if isinstance(limit, Mapping) else {computed[0]: limit}
     for name, value in limits.items():
         if name not in computed:
             hint = did_you_mean(name, computed)

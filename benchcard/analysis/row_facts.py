@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from benchcard.analysis.frames.columns import row_parameters
 from benchcard.analysis.records import Records
 from benchcard.frameworks.kernels import UNFUSED_LEVELS, Kernel, operators
-from benchcard.metrics.info import FigureUncertainty, MetricInfo
+from benchcard.metrics.info import FIDELITY, FigureUncertainty, MetricInfo
 from benchcard.run.record import Record
 from benchcard.utils.values import Interval
 
@@ -49,22 +49,38 @@ class RowQuality:
 
 
 def row_quality(records: Records, record: Record, metric: str | None) -> RowQuality:
-    """Return the quality of a row by a metric; without figures where the metric is None."""
+    """Return the quality of a row by a metric, or by a figure of fidelity; without figures where that is None."""
     row, score, comparison = record.configuration, record.outcomes.score, record.outcomes.compare
     value = score.values.metrics.get(metric) if score and metric else None
     test = comparison.values.figures.get(metric, _UNCERTAIN) if comparison and score and metric else _UNCERTAIN
     first = same_model_as(records, record)
+    figure = _interval(value, test.low, test.high)
+    difference = _interval(test.difference, test.difference_low, test.difference_high)
+    if score and metric and metric in FIDELITY and metric not in score.values.metrics:
+        figure, difference = _of_fidelity(record, metric)
     return RowQuality(
         parameters=row_parameters(record),
         baseline=row.baseline,
         examples=row.evaluation_key,
-        figure=_interval(value, test.low, test.high),
-        difference=_interval(test.difference, test.difference_low, test.difference_high),
+        figure=figure,
+        difference=difference,
         p_value=test.p_value,
         model=row.row if first is None else first,
         failure=str(record.failures.of_quality() or ""),
         fidelity=fidelity(record),
     )
+
+
+def _of_fidelity(record: Record, name: str) -> tuple[Interval | None, Interval | None]:
+    """Return a figure of fidelity, and its difference from that of the baseline, which equals itself."""
+    equal = 1.0 if FIDELITY[name].higher_is_better else 0.0
+    if record.configuration.baseline == record.configuration.row:
+        return Interval(equal), None
+    figure = fidelity(record).get(name)
+    if figure is None:
+        return None, None
+    low, high = (None if bound is None else bound - equal for bound in (figure.low, figure.high))
+    return figure, Interval(figure.value - equal, low, high)
 
 
 def _interval(value: float | None, low: float | None, high: float | None) -> Interval | None:

@@ -151,9 +151,10 @@ class RunResults:
 
         Args:
             max_drop: How much worse than the baseline's the metric may be, in its own unit; None for one point: 0.01,
-                or 1 for a metric in %.
+                or 1 for a metric in %; for a divergence in nats, 0.05.
             objective: What to improve: `latency`, `memory` or `size`.
-            metric: The metric that decides; the first one by default.
+            metric: The metric or figure of fidelity that decides; the first metric by default, and `kl_mean` for
+                text generation.
             baseline: The baseline among whose rows to choose, one of `baselines`; the first one by default.
             fidelity: How far outputs may be from the baseline's: limits by figure, as `{"kl_mean": 0.01}`, or one for
                 the leading figure, the first that the task has of `kl_mean`, `rms_difference`, `cosine_mean` and
@@ -279,13 +280,16 @@ class RunResults:
         return self._gains_by_objective[objective]
 
     def _deciding_metric(self, metric: str | None) -> str | None:
-        """Return the metric, or the first one, which decides by default; None where nothing was measured."""
-        names = self.metrics
-        if metric is not None and metric not in names:
+        """Return the metric, or what decides by default: the figure of fidelity that the task names, else the first
+        metric; None where nothing was measured.
+        """
+        names, fidelity = self.metrics, metric_info.fidelity_names(self.records)
+        if metric is not None and metric not in (*names, *fidelity):
             raise BenchcardError(
                 f"the metric `{metric}` was not measured; the metrics are: {', '.join(names) or 'none'}"
             )
-        return metric or next(iter(names), None)
+        default = self.records.traits.decides_by
+        return metric or (default if default in fidelity else next(iter(names), None))
 
     def to_csv(self, folder: str | Path) -> list[Path]:
         """Write a file for each frame but `failures`, as `quality.csv`, into a folder; return their paths."""

@@ -22,7 +22,8 @@ class TimeFigures:
     Attributes:
         intervals: The figures with intervals by name, the unit in the name: `latency_mean_ms` and `latency_p99_ms` of
             one forward call; `throughput_per_s`, samples per elapsed second; `ratio`, how many times faster than the
-            baseline, paired round by round; `drift`, the relative change of latency from the first launch to the last;
+            baseline, paired round by round; `tokens_per_s`, for tasks that count tokens; `drift`, the relative change
+            of latency from the first launch to the last;
             `cpu_ms`, the processor time of one call, of all threads, also of those that wait spinning; `cpu_ratio`, the
             baseline's processor time over the row's; `core_seconds_per_1000` samples; `cost_per_million` samples, where
             the spec or the service gives a price.
@@ -52,7 +53,10 @@ def row_times(records: Records, record: Record) -> Iterator[tuple[Shape, TimeFig
     """Yield for each shape of a row its figures, or why there are none; None where the spec asks for no timing."""
     for shape, cell in record.cells.items():
         part = records.timed.get((record.configuration.row, shape))
-        yield cell.shape, _figures(part, cell, prices(records, record))
+        times = _figures(part, cell, prices(records, record))
+        if isinstance(times, TimeFigures) and records.traits.counts_tokens and cell.shape.input_length:
+            times.intervals["tokens_per_s"] = _scaled(times.intervals["throughput_per_s"], cell.shape.input_length)
+        yield cell.shape, times
     row = record.configuration
     for batch_size in row["batch_sizes"]:
         for length in (records.traits.has_length and row["input_lengths"]) or [None]:

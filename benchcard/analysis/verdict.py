@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from benchcard.card.layouts.full_tables import format_comparison
-from benchcard.metrics.info import FIDELITY, MetricInfo, default_max_drop
+from benchcard.metrics.info import DEGRADED_NATS, FIDELITY, MetricInfo, default_max_drop
 from benchcard.utils.values import Interval
 
 FAITHFUL, DEGRADED, BROKEN, UNKNOWN, REFERENCE = "faithful", "degraded", "broken", "unknown", "reference"
@@ -47,7 +47,7 @@ class _Limits:
 # examples have at most 1e-9 nats in float32, 1e-6 in float16, 4e-4 in 8 bits and 1e-2 in 4 bits; the limits leave a
 # factor of a hundred to a thousand for larger models. A cosine of 0.97 is that of two sentences that mean the same.
 _LIMITS: Mapping[str, _Limits] = {
-    "kl_mean": _Limits(0.05, {32: 1e-4, 16: 1e-2, 8: 0.3, 0: 1.0}),
+    "kl_mean": _Limits(DEGRADED_NATS, {32: 1e-4, 16: 1e-2, 8: 0.3, 0: 1.0}),
     "cosine_mean": _Limits(0.03, {32: 1e-4, 16: 1e-3, 8: 0.1, 0: 0.2}),
     "rms_difference": _Limits(0.1, {32: 0.01, 16: 0.05, 8: 0.5, 0: 0.8}),
     "agreement": _Limits(0.05, {32: 0.02, 16: 0.05, 8: 0.4, 0: 0.6}),

@@ -37,7 +37,7 @@ _HIDDEN = (
     *("first_call_ms", "load_ms", "failure", "total_time_in_seconds", "latency_in_seconds", "expected_half_width"),
 )
 # Figures whose intervals are shown only where all are.
-_WITHOUT_INTERVAL = ("latency_p", "throughput_per_s", "change")
+_WITHOUT_INTERVAL = ("latency_p", "throughput_per_s", "tokens_per_s", "change")
 # Text is broken between words into lines of this length: the first at which all columns fit, or the last.
 _LENGTHS = (40, 28, 20, 16, 12)
 # A longer word is broken.

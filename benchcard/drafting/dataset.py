@@ -183,8 +183,13 @@ def dependent_choices(usage: Usage | None) -> dict[str, Choice]:
     return {
         "dataset.eval_split": unknown(why),
         **{place: unknown(why, list(filter(None, known))) for place, known in zip(_INPUTS, names)},
-        "dataset.ref_keys": unknown(why, references, is_list=True),
+        **({"dataset.ref_keys": unknown(why, references, is_list=True)} if needs_references(usage) else {}),
     }
+
+
+def needs_references(usage: Usage | None) -> bool:
+    """Return whether a data set needs a column of references; text generation needs none."""
+    return usage is None or bool(usage.reference_kinds)
 
 
 def _input_choices(layout: Layout, usage: Usage | None) -> dict[str, Choice]:
@@ -216,6 +221,8 @@ def _reference_choices(
 ) -> dict[str, Choice]:
     """Return the choices of the column of references and, where its labels are not the model's, of `label_mapping`."""
     place, features = "dataset.ref_keys", layout.features
+    if not needs_references(usage):
+        return {}
     if usage is None:
         return {place: unknown("which column has the references", list(features), is_list=True)}
     own = labels.model_names(config)

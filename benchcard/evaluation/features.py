@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 
     Names = Iterable[str]
 
-# A batch has at most this many items, and at most this many numbers in its largest input: 64 MB of float32.
+# A batch has at most this many items, and at most this many numbers in its largest input, or in its outputs: 64 MB of
+# float32.
 BATCH_ITEMS = 32
 BATCH_NUMBERS = 1 << 24
 
@@ -37,14 +38,20 @@ class _Description:
     pad: Mapping[str, float]
     padding_side: str
     beside: Sequence[str]
+    outputs_per_number: int = 1
 
 
 def write_features(
-    items: Iterable[Arrays], folder: Path, pad: Mapping[str, float], padding_side: str = "right", beside: Names = ()
+    items: Iterable[Arrays],
+    folder: Path,
+    pad: Mapping[str, float],
+    padding_side: str = "right",
+    beside: Names = (),
+    outputs_per_number: int = 1,
 ) -> int:
     """Write items, all with arrays of the same names, to an existing folder, and return their number.
 
-    `pad`, `padding_side` and `beside` are those of `Prepared`.
+    `pad` and what follows are those of `Prepared`.
     """
     files: dict[str, BinaryIO] = {}
     shapes: dict[str, list[tuple[int, ...]]] = {}
@@ -61,7 +68,7 @@ def write_features(
             count += 1
     for name, of_items in shapes.items():
         np.save(folder / f"{name}.shapes.npy", np.asarray(of_items, dtype=np.int64).reshape(count, -1))
-    description = _Description(count, types, dict(pad), padding_side, sorted(beside))
+    description = _Description(count, types, dict(pad), padding_side, sorted(beside), outputs_per_number)
     (folder / "features.json").write_text(json.dumps(vars(description)), encoding="utf-8")
     return count
 
@@ -129,7 +136,8 @@ class Features:
 
     def fitting(self, index: int) -> int:
         """Return how many items of the size of item `index` fit into a batch."""
-        return max(1, min(BATCH_ITEMS, BATCH_NUMBERS // max(1, int(self._largest[index]))))
+        numbers = int(self._largest[index]) * self._description.outputs_per_number
+        return max(1, min(BATCH_ITEMS, BATCH_NUMBERS // max(1, numbers)))
 
     def stacked(self, indices: NDArray[np.int64]) -> dict[str, np.ndarray]:
         """Return the inputs of these items with a batch axis, shorter items padded."""

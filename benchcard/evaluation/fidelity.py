@@ -5,7 +5,7 @@ Leaves the figures to `benchcard.metrics.fidelity`.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import msgspec
@@ -13,10 +13,12 @@ import numpy as np
 
 from benchcard.evaluation.rows import Rows, items_of, read_predictions
 from benchcard.metrics import fidelity
-from benchcard.metrics.fidelity import Owners
+from benchcard.metrics.fidelity import NextTokens, Owners
 from benchcard.tasks import ComparedOutput, Task
 from benchcard.tasks.feature_extraction import cosines
 from benchcard.utils.values import Interval
+
+Arrays = Mapping[str, np.ndarray]
 
 
 def compare_outputs(task: Task, rows: Rows, baseline: Path, model: Path, seed: int) -> dict[str, Interval]:
@@ -32,6 +34,8 @@ def compare_outputs(task: Task, rows: Rows, baseline: Path, model: Path, seed: i
     if output.kind == "number":
         return {"rms_difference": fidelity.rms_difference(np.asarray(before), np.asarray(after))}
     every = np.arange(len(rows))
+    if output.kind == "next_token":
+        return _next_token_figures(rows, expected_arrays, actual_arrays, output.positions)
     if output.kind == "prediction":
         return fidelity.prediction_figures(before, after, None, every)
     expected, owners = _units(rows, items_of(expected_arrays, output.kept), output.positions)
@@ -52,6 +56,20 @@ def compare_outputs(task: Task, rows: Rows, baseline: Path, model: Path, seed: i
     return {
         **fidelity.divergence_figures(divergences(expected, actual), owners),
         **fidelity.prediction_figures(before, after, references, owners if output.positions else every),
+    }
+
+
+def _next_token_figures(
+    rows: Rows, expected_arrays: Arrays, actual_arrays: Arrays, positions: str
+) -> dict[str, Interval]:
+    def read(arrays: Arrays) -> tuple[NextTokens, Owners]:
+        units = [_units(rows, items_of(arrays, name), positions) for name in ("top", "top_log_probs", "rest")]
+        return NextTokens(*(values for values, _ in units)), units[0][1]
+
+    (expected, owners), (actual, _) = read(expected_arrays), read(actual_arrays)
+    return {
+        **fidelity.divergence_figures(fidelity.next_token_divergences(expected, actual), owners),
+        "agreement": fidelity.share(expected.tokens[:, 0] == actual.tokens[:, 0], owners),
     }
 
 

@@ -144,9 +144,13 @@ def _equal_batches(groups: Sequence[NDArray[np.int64]]) -> list[list[int]]:
 
 
 def _limits(alone: Sequence[Arrays]) -> dict[str, float]:
-    """Return the largest difference that counts as equal, by output name, from the outputs of each item alone."""
+    """Return the largest difference that counts as equal, by output name, from the outputs of each item alone.
+
+    Ids that are kept beside numbers are left out: they follow from these, and change places where two are almost equal.
+    """
     limits = {}
-    for name in alone[0]:
+    floats = [name for name in alone[0] if alone[0][name].dtype.kind == "f"]
+    for name in floats or alone[0]:
         values = [np.nan_to_num(kept[name].astype(np.float64), posinf=0.0, neginf=0.0) for kept in alone]
         joined = np.concatenate([array.ravel() for array in values])
         is_one_shape = len({array.shape for array in values}) == 1

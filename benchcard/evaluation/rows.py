@@ -56,7 +56,9 @@ def write_rows(prepared: Prepared, folder: Path, progress: Callable[[int], None]
             counts.update(row.counts)
             progress(number + 1)
 
-    count = write_features(items(), folder, prepared.pad, prepared.padding_side, prepared.beside)
+    count = write_features(
+        items(), folder, prepared.pad, prepared.padding_side, prepared.beside, prepared.outputs_per_number
+    )
     (folder / "references.json").write_text(json.dumps(vars(description)), encoding="utf-8")
     numbers = {name: _Count(count) for name, count in counts.items()}
     notes = [sentence.format(**numbers) for name, sentence in prepared.tallies.items() if counts[name]]

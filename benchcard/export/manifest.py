@@ -106,7 +106,7 @@ def describe(traceable: Traceable, opset: int, packages: Sequence[str]) -> dict[
 
 
 def _fields(spec: str | None) -> list[str]:
-    """Return the names of a model's outputs from their tree, as torch writes it; empty where they are no plain tensors."""
+    """Return the names of a model's outputs from their tree, as torch writes it; empty where one is no plain tensor."""
     try:
         _, tree = json.loads(spec or "")
         fields = json.loads(tree["context"])

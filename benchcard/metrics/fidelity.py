@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -31,6 +31,8 @@ _MIN_TEXTS = 2 * _NEIGHBORS + 1
 _MOST_QUERIES = 500
 # Cosines of equal texts differ by this much where they were in different batches.
 _SAME_COSINE = 1e-6
+# Positions that are compared at a time: 16 MB for 64 tokens of each.
+_POSITIONS = 4096
 # The interval of fewer examples holds the true value far too rarely.
 _MIN_EXAMPLES = 10
 
@@ -52,6 +54,57 @@ def binary_divergences(baseline: ArrayLike, model: ArrayLike) -> Floats:
     # A sigmoid is a softmax of the logit and 0.
     expected, actual = (np.stack([logits, np.zeros(np.shape(logits))], axis=-1) for logits in (baseline, model))
     return np.asarray(label_divergences(expected, actual).sum(axis=-1), dtype=np.float64)
+
+
+@dataclass(frozen=True)
+class NextTokens:
+    """The most likely next tokens at some positions: `tokens` `(positions, k)`, the likeliest first, with their
+    `log_probs` `(positions, k)`, and `rest` `(positions,)`, the probability of all other tokens.
+    """
+
+    tokens: NDArray[np.int32]
+    log_probs: Floats
+    rest: Floats
+
+    def _part(self, at: slice) -> NextTokens:
+        return NextTokens(self.tokens[at], self.log_probs[at].astype(np.float64), self.rest[at].astype(np.float64))
+
+    def _missing(self, count: NDArray[np.intp]) -> Floats:
+        """Return the probability that is assumed of each of `count` `(positions,)` tokens that are not among the most
+        likely: the most that it can be, that of the last of these, but no more than an equal share of the rest.
+        """
+        return np.asarray(np.minimum(np.exp(self.log_probs[:, -1]), self.rest / (count + 1)), dtype=np.float64)
+
+
+def next_token_divergences(baseline: NextTokens, model: NextTokens) -> Floats:
+    """Return the Kullback-Leibler divergence of the model's next token from the baseline's, `(positions,)`, in nats.
+
+    It is that of the tokens that are among the most likely of either, and of all others as one. It is exact where these
+    are the whole vocabulary; else it leaves out how probabilities differ among the others.
+    """
+    parts = [slice(at, at + _POSITIONS) for at in range(0, len(baseline.rest), _POSITIONS)]
+    return np.concatenate([_divergences(baseline._part(at), model._part(at)) for at in parts])
+
+
+def _divergences(baseline: NextTokens, model: NextTokens) -> Floats:
+    same = baseline.tokens[:, :, None] == model.tokens[:, None, :]
+    is_shared, is_known = same.any(axis=2), same.any(axis=1)
+    lacks, adds = (np.count_nonzero(~shared, axis=1) for shared in (is_shared, is_known))
+    least_model, least_baseline = model._missing(lacks), baseline._missing(adds)
+    in_model = np.exp(np.take_along_axis(model.log_probs, same.argmax(axis=2), axis=1))
+    divergences = (
+        _terms(np.exp(baseline.log_probs), np.where(is_shared, in_model, least_model[:, None])).sum(axis=1)
+        + np.where(is_known, 0.0, _terms(least_baseline[:, None], np.exp(model.log_probs))).sum(axis=1)
+        + _terms(baseline.rest - adds * least_baseline, model.rest - lacks * least_model)
+    )
+    return np.asarray(np.maximum(0.0, divergences), dtype=np.float64)
+
+
+def _terms(expected: Floats, actual: Floats) -> Floats:
+    """Return the terms of a divergence; that of an impossible token is 0."""
+    least = float(np.finfo(np.float32).tiny)
+    expected, actual = np.maximum(expected, 0.0), np.maximum(actual, least)
+    return np.asarray(expected * np.log(np.maximum(expected, least) / actual), dtype=np.float64)
 
 
 def _log_softmax(logits: Floats) -> Floats:

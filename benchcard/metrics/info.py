@@ -84,6 +84,7 @@ METRICS: Mapping[str, MetricInfo] = MappingProxyType(
         **dict.fromkeys(("mse", "brier_score"), MetricInfo(False, "squared error")),
         "mae": MetricInfo(False, "error"),
         **dict.fromkeys(("mape", "smape"), MetricInfo(False, "share")),
+        "perplexity": MetricInfo(False, "per token"),
         "roc_auc": _SHARE,
         **{f"seqeval.overall_{name}": _SHARE for name in (*_AVERAGED, "accuracy")},
         **dict.fromkeys(("squad.exact_match", "squad.f1"), _PERCENT),
@@ -110,6 +111,9 @@ FIDELITY: Mapping[str, MetricInfo] = MappingProxyType(
 )
 """Direction and unit of the figures that compare a model's outputs with the baseline's, in the order of their columns.
 The first one that a task has is its leading figure, by which rows are ranked."""
+
+DEGRADED_NATS = 0.05
+"""The mean KL divergence from the float model above which a model is degraded, in nats; see `analysis.verdict`."""
 
 RECOVERY = "recovery"
 """The first metric in % of the baseline's."""
@@ -170,8 +174,10 @@ def write_limits(limit: FidelityLimit) -> list[str]:
 
 
 def default_max_drop(unit: str | None) -> float:
-    """Return the drop of a figure that is accepted where the user names none: one percentage point of a share."""
-    return 1.0 if unit == "%" else 0.01
+    """Return the drop of a figure that is accepted where the user names none: one percentage point of a share, or as
+    many nats as a file that is not degraded may have in an audit.
+    """
+    return {"%": 1.0, "nats": DEGRADED_NATS}.get(unit or "", 0.01)
 
 
 def split_column(name: str, script: str | None = None) -> tuple[str, str]:

@@ -2,7 +2,8 @@
 load, and converted models in a folder of their framework.
 
 This module owns which rows have a model to publish, the names of its files, `export.json` beside graphs, and the
-configuration and processor files at the root of the repository. The code that loads the models is left to `usage`, the push to `push`.
+configuration and processor files at the root of the repository. The code that loads the models is left to `usage`, the
+push to `push`.
 
 Source: https://huggingface.co/docs/transformers.js/guides/dtypes (`q8` loads `onnx/model_quantized.onnx`, `fp32` loads
 `onnx/model.onnx`, and `model_file_name` replaces `model`); https://huggingface.co/docs/optimum-onnx (`file_name`,
@@ -185,8 +186,9 @@ def _write_graph(weights: Weights, folder: Path) -> list[str]:
 
 
 def write_manifest(results: RunResults, weights: Sequence[Weights], repository: Path) -> list[str]:
-    """Write an `export.json` beside the graphs that `ExportedModel.from_pretrained` of transformers can load, and return
-    the paths of the files that were written; none where there is no such graph.
+    """Write an `export.json` beside the graphs that `ExportedModel.from_pretrained` of transformers can load.
+
+    Returns the paths of the files that were written; none where there is no such graph.
 
     It takes graphs with all weights inside, each with a file of further weights beside it, which is therefore empty.
 

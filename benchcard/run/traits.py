@@ -14,11 +14,16 @@ from benchcard.utils.plain import canonical_json
 
 @dataclass(frozen=True)
 class Traits:
-    """What a run needs to know of its task and frameworks; `metrics` are the defaults by task arguments as JSON."""
+    """What a run needs to know of its task and frameworks; `metrics` are the defaults by task arguments as JSON.
+
+    `decides_by` is empty where configurations are chosen by the first metric.
+    """
 
     has_length: bool = False
     metrics: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     frameworks: Mapping[str, FrameworkTraits] = field(default_factory=dict)
+    decides_by: str = ""
+    counts_tokens: bool = False
 
     def metrics_of(self, configuration: Configuration) -> Sequence[str]:
         """Return the metrics of a row: its own, or the default ones of the task."""
@@ -46,4 +51,6 @@ def traits_of(plan: Plan, stored: Traits | None = None) -> Traits:
             if not row["metrics"]
         },
         plan.frameworks,
+        getattr(task, "decides_by", ""),
+        getattr(task, "counts_tokens", False),
     )

@@ -105,6 +105,8 @@ class Prepared:
         facts: What the model's folder or `task_args` decide of predictions, by the column of `Results.quality`:
             `{"similarity_fn_name": "dot"}`.
         code: The lines that make the same inputs, for the recipe of a model; None where no plain lines do.
+        outputs_per_number: How many numbers the model gives for each number of its largest input, as the logits of a
+            whole vocabulary for each token; batches are small where they are many.
     """
 
     rows: Iterator[Row]
@@ -118,6 +120,7 @@ class Prepared:
     metric_defaults: Mapping[str, object] = field(default_factory=dict)
     facts: Mapping[str, str] = field(default_factory=dict)
     code: InputCode | None = None
+    outputs_per_number: int = 1
 
 
 @dataclass(frozen=True)
@@ -129,7 +132,8 @@ class Usage:
         input_kind: What such a column holds: `image`, `text` or `texts`, which are lists of words.
         references: The usual names of the column of the reference, the preferred one first.
         reference_kinds: What such a column may hold, the preferred first: `label` (with names), `integer`, `float`,
-            `text`, lists of these (`labels`, `integers`, `texts`), or `answers` as in SQuAD.
+            `text`, lists of these (`labels`, `integers`, `texts`), or `answers` as in SQuAD; empty where the input is
+            its own reference.
         metrics: The metrics that a model card may name for it.
         metric_names: The metric that another name in model cards stands for.
         datasets: Common data sets, which are suggested where a model card names none.
@@ -155,14 +159,15 @@ class ComparedOutput:
 
     Attributes:
         kind: What the outputs are: the logits of one `label`, or of `labels` that are predicted independently; an
-            `embedding`; or the `number` or another `prediction` that is made of them.
-        kept: The name under which `Task.kept` keeps them; empty for predictions.
+            `embedding`; the `number` or another `prediction` that is made of them; or each `next_token` of a text, of
+            which `top`, `top_log_probs` and `rest` are kept as in `TextGeneration`.
+        kept: The name under which `Task.kept` keeps them; empty for predictions and next tokens.
         positions: The name of an array beside each item with the positions on the first axis that are compared, as the
             first tokens of words; the prediction is then a list with one entry for each. Empty where there is no such
             axis.
     """
 
-    kind: Literal["label", "labels", "embedding", "number", "prediction"]
+    kind: Literal["label", "labels", "embedding", "number", "prediction", "next_token"]
     kept: str = ""
     positions: str = ""
 
@@ -187,6 +192,11 @@ class Task(Protocol):
 
     A task may have a method `compared_output(context)`, which returns the `ComparedOutput` of its models, or None;
     without it, results have no fidelity to the float model.
+
+    A task may have an attribute `decides_by`: the figure of fidelity by which configurations are chosen instead of the
+    first metric.
+
+    A task may have an attribute `counts_tokens`: whether throughput is shown in tokens, too.
 
     A task whose name optimum's `TasksManager` does not know has an attribute `loads_as`: the name of a task that it
     knows, whose model class is loaded.

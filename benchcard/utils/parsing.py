@@ -6,6 +6,7 @@ What is read can be processed in time linear in the size of the text. See `utils
 from __future__ import annotations
 
 import json
+import math
 import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -184,7 +185,7 @@ def load_json(text: str | bytes) -> Any:
 
 def _parse_number(text: str) -> float:
     value = float(text) if set(text) & set(".eEIN") else int(text)
-    if not -(2**63) <= value < 2**64:
+    if not (math.isfinite(value) if isinstance(value, float) else -(2**63) <= value < 2**64):
         raise UnreadableError(f"{format_value(text)} is not finite, or has more than 64 bits")
     return value
 

@@ -259,6 +259,16 @@ def test_not_worse_is_claimed_only_where_the_whole_interval_says_so(difference, 
     assert loss_of(*difference, 0.04, max_drop=max_drop).reason.endswith(f": {words}")
 
 
+def test_a_divergence_decides_and_is_shown_in_its_order_of_magnitude():
+    """Where the divergence decides, a row beyond the drop is left out though it is fastest; small ones have digits."""
+    rows = rows_of([0.0, 4.6e-5, 0.2], differences=[None, (4.6e-5, 4e-5, 5e-5), (0.2, 0.1, 0.3)])
+    choice = Chooser(rows, of([ONE, FAST, (3.0, 2.9, 3.1, True)]), 0, "kl_mean", 0.05, False).choose()
+    assert choice.row == 1
+    assert "with kl_mean 4.6e-05 (baseline 0): +4.6e-05 [+4e-05, +5e-05]" in choice.reason
+    assert choice.reason.endswith("not worse by more than 0.05")
+    assert choice.alternatives[0].reason == "kl_mean 0.2 is not at most 0.05"
+
+
 def test_the_loss_of_an_error_is_a_higher_figure():
     """For a metric that is better when lower, the upper end of the interval decides."""
     found = loss_of(0.019, 0.004, 0.034, 0.02, higher_is_better=False)

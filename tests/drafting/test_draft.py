@@ -422,6 +422,22 @@ def test_names_of_labels_show_the_column_of_references(tmp_path):
     assert draft_spec(model, data).values()["dataset"]["ref_keys"] == ["genre"]
 
 
+def test_a_language_model_needs_no_references(tmp_path):
+    """The draft of a decoder has a column of texts, perplexity and no reference, and reads without an edit."""
+    from transformers import GPT2Config, GPT2LMHeadModel
+
+    model = tmp_path / "model"
+    GPT2LMHeadModel(GPT2Config(vocab_size=24, n_positions=32, n_embd=16, n_layer=1, n_head=2)).save_pretrained(model)
+    tiny_text.write_tokenizer(model)
+    data = tiny_text.write_data(tmp_path / "data", {"text": ["a film", "a good film"], "number": [1, 2]})
+    draft = draft_spec(model, data)
+    assert not draft.missing
+    expected = {"task": "text-generation", "metrics": ["perplexity"], "dataset": {"data_keys": {"primary": "text"}}}
+    assert holds(draft.values(), expected)
+    assert "ref_keys" not in draft.to_yaml()
+    assert list(draft_spec(model).missing) == [place for place in NO_DATA if place != "dataset.ref_keys"]
+
+
 def test_given_values_are_taken_as_they_are(tmp_path):
     """Any parameter can be given, also null, and stands in the YAML as in the spec."""
     model, data = local_text(

@@ -94,6 +94,19 @@ def test_what_a_model_depends_on_is_found(kind, side, tmp_path):
     assert asked(call, items) == batches
 
 
+def test_ids_beside_numbers_may_change_places(tmp_path):
+    """The ids of the largest of two almost equal numbers differ in another batch, and only the numbers count; ids alone
+    do, as above.
+    """
+    items = items_of(tmp_path / "items", [3, 5, 7])
+
+    def keep(outputs, inputs):
+        ids = np.full((len(inputs["ids"]), 1), inputs["ids"].shape[1])
+        return {"numbers": list(outputs["value"]), "ids": list(ids)}
+
+    assert padding.probe(lambda inputs: {"value": mean(inputs)}, items, keep).batches == padding.PADDED
+
+
 @pytest.mark.parametrize(
     ("lengths", "pad", "batch_size"), [([4, 4, 4], ("ids", "mask"), None), ([3, 5, 3, 5], (), None), ([7], (), None)]
 )

@@ -739,3 +739,49 @@ def test_a_reason_is_the_cause_and_not_its_wrapping():
     ours.__cause__ = cause
     assert reason(ours) == "logits differs"
     assert reason(KeyError()) == "KeyError"
+
+
+def decoder(name: str):
+    """A seeded language model of two layers, its weights large enough for a wrong graph to show."""
+    import torch
+    import transformers as hf
+
+    torch.manual_seed(0)
+    small = {"vocab_size": 50, "bos_token_id": None, "eos_token_id": None, "pad_token_id": None}
+    model = {
+        "gpt2": lambda: hf.GPT2LMHeadModel(hf.GPT2Config(n_positions=40, n_embd=32, n_layer=2, n_head=4, **small)),
+        "llama": lambda: hf.LlamaForCausalLM(hf.LlamaConfig(max_position_embeddings=40, **LAYERS, **small)),
+        "qwen2": lambda: hf.Qwen2ForCausalLM(
+            hf.Qwen2Config(max_position_embeddings=40, num_key_value_heads=2, **LAYERS, **small)
+        ),
+    }[name]()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(torch.randn_like(parameter) * 0.1)
+    return model.eval()
+
+
+@pytest.mark.parametrize("name", ["gpt2", "llama", "qwen2"])
+def test_a_decoder_reads_the_mask_at_any_shape(tmp_path, name):
+    """A decoder gives PyTorch's logits in batches, at lengths not seen at export, without padding and with padding on
+    either side: the mask is an input of the graph, and no constant. There is no cache.
+    """
+    import torch
+
+    model = decoder(name)
+    model.save_pretrained(tmp_path / "model")
+    report = export_model(tmp_path / "model", "text-generation", None, tmp_path / "graph")
+    assert report.outputs == ("logits",)
+    assert [entry.name for entry in report.inputs] == ["input_ids", "attention_mask"]
+    session = onnxruntime.InferenceSession(tmp_path / "graph" / "model.onnx")
+    generator = np.random.default_rng(3)
+    for batch, length in [(1, 1), (4, 6), (2, 40)]:
+        for padding in ("none", "left", "right"):
+            mask = np.ones((batch, length), dtype=np.int64)
+            if padding != "none" and length > 1:
+                mask[-1, slice(None, 2) if padding == "left" else slice(-2, None)] = 0
+            feed = {"input_ids": generator.integers(0, 50, (batch, length)), "attention_mask": mask}
+            with torch.no_grad():
+                expected = model(**{key: torch.tensor(value) for key, value in feed.items()}).logits.numpy()
+            actual = session.run(["logits"], feed)[0]
+            np.testing.assert_allclose(actual[mask == 1], expected[mask == 1], atol=1e-5)

@@ -57,6 +57,56 @@ def test_divergences_of_independent_labels_are_summed():
         np.testing.assert_allclose(fidelity.binary_divergences(baseline, model), expected.numpy(), rtol=1e-6, atol=1e-9)
 
 
+def next_tokens(logits, most):
+    """The most likely tokens by logits `(positions, vocabulary)`, and the probability of all others."""
+    log_probs = scipy.special.log_softmax(logits, axis=-1)
+    tokens = np.argsort(-log_probs, axis=-1)[:, :most]
+    kept = np.take_along_axis(log_probs, tokens, axis=-1)
+    return fidelity.NextTokens(tokens.astype(np.int32), kept, np.maximum(0, 1 - np.exp(kept).sum(-1)))
+
+
+@pytest.mark.parametrize("noise", [1e-3, 0.03, 1.0])
+def test_next_tokens_of_the_whole_vocabulary_have_the_whole_divergence(noise):
+    """Where all tokens are kept, the divergence is that of the labels of a classifier, at each position."""
+    draw = np.random.default_rng(11)
+    baseline = draw.normal(0, 3, (5000, 20))
+    model = baseline + draw.normal(0, noise, baseline.shape)
+    found = fidelity.next_token_divergences(next_tokens(baseline, 20), next_tokens(model, 20))
+    np.testing.assert_allclose(found, fidelity.label_divergences(baseline, model), rtol=1e-6, atol=1e-12)
+
+
+@pytest.mark.parametrize("noise", [0.01, 0.1, 0.5])
+def test_the_most_likely_next_tokens_show_what_they_hold_of_the_divergence(noise):
+    """Of a vocabulary of 5,000 tokens, whose probabilities fall as those of words do, 64 are kept. The divergence is
+    too small by about the probability of the others, by half of it more at most, and never too large.
+    """
+    draw = np.random.default_rng(12)
+    ranks = np.log(np.arange(1, 5001))
+    baseline = draw.permuted(-1.5 * np.broadcast_to(ranks, (300, 5000)), axis=1) + draw.normal(0, 1, (300, 5000))
+    model = baseline + draw.normal(0, noise, baseline.shape)
+    before, after = next_tokens(baseline, 64), next_tokens(model, 64)
+    found = fidelity.next_token_divergences(before, after).mean()
+    whole = fidelity.label_divergences(baseline, model).mean()
+    rest = before.rest.mean()
+    assert 0.05 < rest < 0.4
+    assert 1 - 1.5 * rest < found / whole < 1.02
+
+
+def test_a_model_with_other_next_tokens_is_far_from_its_baseline():
+    """Where no token is among the most likely of both, the divergence is large, and finite; also where the rest of one
+    of them is nothing.
+    """
+    tokens = np.arange(8, dtype=np.int32).reshape(1, 8)
+    log_probs = np.log(np.full((1, 8), 0.99 / 8))
+    rest = np.asarray([0.01])
+    before, after = (fidelity.NextTokens(tokens + first, log_probs, rest) for first in (0, 100))
+    (found,) = fidelity.next_token_divergences(before, after)
+    assert found > math.log(0.99 / 8 / 0.01)
+    certain = fidelity.NextTokens(tokens + 100, log_probs, np.asarray([0.0]))
+    (found,) = fidelity.next_token_divergences(before, certain)
+    assert 10 < found < math.inf
+
+
 def test_figures_of_divergences_are_those_of_numpy():
     """Mean, median, 99th percentile and maximum are NumPy's on a thousand random cases, inside their intervals; a
     maximum has none.

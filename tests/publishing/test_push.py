@@ -210,7 +210,7 @@ def test_the_card_says_which_row_each_file_is(push, hub, layout):
 
 
 def models(hub):
-    """The models in the repository, each of which has an empty file for transformers beside it, and a line in a file."""
+    """The models in the repository; for transformers each has an empty file beside it, and its name in a file."""
     files = hub.files(MINE)
     listed = json.loads(files.get("onnx/export.json", b'{"components": {}}'))["components"].values()
     assert all(f"onnx/{entry['file']}{ending}" in files for entry in listed for ending in ("", ".data"))

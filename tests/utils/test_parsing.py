@@ -435,6 +435,8 @@ def test_reading_takes_time_linear_in_the_size(many, tmp_path):
     [
         ("[" * 100_000, "levels deep"),
         ("NaN", "not finite"),
+        ("1e400", "not finite"),
+        ("18446744073709551616", "64 bits"),
         ("{'a': 1}", "property name"),
         ("9" * 5000, "limit"),
         ("", "value"),
@@ -446,6 +448,14 @@ def test_json_that_is_none(text, said):
         load_json(text)
     with pytest.raises(UnreadableError):
         load_json(b"\xff")
+
+
+def test_a_large_float_of_json_is_one():
+    """The mask of a causal model adds about -3.4e38, which is finite: a difference of it is read back as it was."""
+    assert load_json('{"max_abs_difference": 3.4e38, "other": -1e300}') == {
+        "max_abs_difference": 3.4e38,
+        "other": -1e300,
+    }
 
 
 def test_a_manifest_on_the_hub_that_is_none_claims_nothing():

@@ -48,7 +48,8 @@ _FIGURES = (
 def time_frame(records: Records) -> pd.DataFrame:
     """Return one row per configuration, batch size and input length.
 
-    `latency_*_ms` is the time of one forward call; `throughput_per_s` counts samples in elapsed seconds; `ratio` is how
+    `latency_*_ms` is the time of one forward call; `throughput_per_s` counts samples in elapsed seconds, and
+    `tokens_per_s` the tokens of these inputs, for text generation; `ratio` is how
     many times faster than the baseline the row is, paired round by round; `cpu_ms` is the processor time of one call on
     all processors, and `cpu_ratio` the baseline's over the row's. Figures with `_low` and `_high` beside them have a
     95 % interval. `drift` is the relative change of latency from the first launch to the last; `threads` and
@@ -66,7 +67,8 @@ def time_frame(records: Records) -> pd.DataFrame:
             else:
                 figures = {"failure": str(times or NOT_ASKED)}
             rows.append({**parameter_columns(record), **asdict(shape), **figures})
-    return frame_of(rows, (*parameter_names(records), "batch_size", "input_length", *_FIGURES, "failure"))
+    tokens = with_bounds("tokens_per_s") if records.traits.counts_tokens else ()
+    return frame_of(rows, (*parameter_names(records), "batch_size", "input_length", *tokens, *_FIGURES, "failure"))
 
 
 def timing_notes(records: Records) -> list[str]:

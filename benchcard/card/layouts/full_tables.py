@@ -35,6 +35,7 @@ TIME_COLUMNS = {
     LATENCY_MEAN: "latency (ms)",
     "latency_p99_ms": "p99 (ms)",
     THROUGHPUT: "throughput (samples/s)",
+    "tokens_per_s": "prefill (tokens/s)",
     RATIO: "times as fast as the baseline",
     "memory_mb": "memory (MB)",
     MEMORY_SAVED: "memory saved (%)",

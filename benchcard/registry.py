@@ -38,6 +38,7 @@ _BUILT_IN: Mapping[str, Mapping[str, str]] = {
         "question-answering": "benchcard.tasks.question_answering:QuestionAnswering",
         "feature-extraction": "benchcard.tasks.feature_extraction:FeatureExtraction",
         "sentence-similarity": "benchcard.tasks.feature_extraction:FeatureExtraction",
+        "fill-mask": "benchcard.tasks.fill_mask:FillMask",
         "text-generation": "benchcard.tasks.text_generation:TextGeneration",
     },
     "metrics": {

@@ -37,7 +37,7 @@ _USAGE = Usage(
 
 
 class FillMask:
-    """The task `fill-mask`; `task_args` has `mask_seed`, which decides with the number of a row what is hidden in it."""
+    """The task `fill-mask`; `mask_seed` of `task_args` decides with the number of a row what is hidden in it."""
 
     metrics: tuple[str, ...] = ("accuracy", "top_k_accuracy")
     has_length = True

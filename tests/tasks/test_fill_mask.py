@@ -127,7 +127,7 @@ def test_a_tokenizer_without_a_mask_is_refused(tmp_path, data):
     """As that of a decoder is; the message says what is needed."""
     tiny_text.write_tokenizer(tmp_path / "model", mask_token=None)
     model = tiny_text.write_model(tmp_path / "model", "ForMaskedLM")
-    with pytest.raises(ArtifactError, match="has no mask token. Use a masked language model"):
+    with pytest.raises(ArtifactError, match=r"has no mask token\. Use a masked language model"):
         tiny_text.prepare(TASK, model, data, tmp_path / "prepared")
 
 

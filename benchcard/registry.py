@@ -39,6 +39,8 @@ _BUILT_IN: Mapping[str, Mapping[str, str]] = {
         "feature-extraction": "benchcard.tasks.feature_extraction:FeatureExtraction",
         "sentence-similarity": "benchcard.tasks.feature_extraction:FeatureExtraction",
         "fill-mask": "benchcard.tasks.fill_mask:FillMask",
+        "zero-shot-classification": "benchcard.tasks.zero_shot_classification:ZeroShotClassification",
+        "text-ranking": "benchcard.tasks.text_ranking:TextRanking",
         "text-generation": "benchcard.tasks.text_generation:TextGeneration",
     },
     "metrics": {
@@ -64,6 +66,8 @@ _BUILT_IN: Mapping[str, Mapping[str, str]] = {
         "squad": "benchcard.metrics.answers:Squad",
         "squad_v2": "benchcard.metrics.answers:SquadV2",
         "exact_match": "benchcard.metrics.answers:ExactMatch",
+        "ndcg_at_10": "benchcard.metrics.ranking:Ndcg",
+        "mrr_at_10": "benchcard.metrics.ranking:MeanReciprocalRank",
         "perplexity": "benchcard.metrics.perplexity:Perplexity",
     },
     "backends": {

@@ -41,6 +41,7 @@ _BUILT_IN: Mapping[str, Mapping[str, str]] = {
         "fill-mask": "benchcard.tasks.fill_mask:FillMask",
         "zero-shot-classification": "benchcard.tasks.zero_shot_classification:ZeroShotClassification",
         "text-ranking": "benchcard.tasks.text_ranking:TextRanking",
+        "audio-classification": "benchcard.tasks.audio_classification:AudioClassification",
         "text-generation": "benchcard.tasks.text_generation:TextGeneration",
     },
     "metrics": {

@@ -42,6 +42,7 @@ _BUILT_IN: Mapping[str, Mapping[str, str]] = {
         "zero-shot-classification": "benchcard.tasks.zero_shot_classification:ZeroShotClassification",
         "text-ranking": "benchcard.tasks.text_ranking:TextRanking",
         "audio-classification": "benchcard.tasks.audio_classification:AudioClassification",
+        "automatic-speech-recognition": "benchcard.tasks.speech_recognition:SpeechRecognition",
         "text-generation": "benchcard.tasks.text_generation:TextGeneration",
     },
     "metrics": {
@@ -69,6 +70,8 @@ _BUILT_IN: Mapping[str, Mapping[str, str]] = {
         "exact_match": "benchcard.metrics.answers:ExactMatch",
         "ndcg_at_10": "benchcard.metrics.ranking:Ndcg",
         "mrr_at_10": "benchcard.metrics.ranking:MeanReciprocalRank",
+        "wer": "benchcard.metrics.transcripts:WordErrorRate",
+        "cer": "benchcard.metrics.transcripts:CharacterErrorRate",
         "perplexity": "benchcard.metrics.perplexity:Perplexity",
     },
     "backends": {

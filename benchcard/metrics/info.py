@@ -83,7 +83,7 @@ METRICS: Mapping[str, MetricInfo] = MappingProxyType(
         # Some of these are not benchcard's own metrics, but are often loaded with `evaluate.load`.
         **dict.fromkeys(("mse", "brier_score"), MetricInfo(False, "squared error")),
         "mae": MetricInfo(False, "error"),
-        **dict.fromkeys(("mape", "smape"), MetricInfo(False, "share")),
+        **dict.fromkeys(("mape", "smape", "wer", "cer"), MetricInfo(False, "share")),
         "perplexity": MetricInfo(False, "per token"),
         "roc_auc": _SHARE,
         **{f"seqeval.overall_{name}": _SHARE for name in (*_AVERAGED, "accuracy")},

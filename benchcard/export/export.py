@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import onnx
+from torch.nn.utils import parametrize
 from transformers import PreTrainedModel, ProcessorMixin
 
 from benchcard.errors import ArtifactError
@@ -127,6 +128,7 @@ def export_model(
 
 
 def _traceable(model: PreTrainedModel, processor: ProcessorMixin | None) -> Traceable:
+    _compute_weights(model)
     inputs = probes.model_inputs(model, processor, many_sizes=True)
     tokens = probes.vocabulary(model, processor)
 
@@ -144,6 +146,16 @@ def _traceable(model: PreTrainedModel, processor: ProcessorMixin | None) -> Trac
         checked = check()
     traced = probes.example(inputs, tokens, *probes.TRACED)
     return Traceable(model, inputs, traced, tuple(checked[0].outputs), checked)
+
+
+def _compute_weights(model: PreTrainedModel) -> None:
+    """Store the weights that a model computes from others in each call, as wav2vec 2.0 by their norm: quantizers need
+    them.
+    """
+    for module in model.modules():
+        if parametrize.is_parametrized(module):
+            for name in list(module.parametrizations):
+                parametrize.remove_parametrizations(module, name)
 
 
 def _export(traceable: Traceable, opset: int | None, folder: Path, notes: list[str]) -> _Export:

@@ -7,8 +7,8 @@ Queries without a relevant document do not count. Of equal scores, the document 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from functools import partial
+from collections.abc import Sequence
+from typing import ClassVar
 
 import datasets
 import numpy as np
@@ -30,8 +30,12 @@ class _OfQueries(Offline):
     """The mean over queries of a figure of the first `k` documents."""
 
     takes = (_LISTS,)
-    figure: str
-    score: Callable[[NDArray[np.float64], int], float]
+    figure: ClassVar[str]
+
+    @staticmethod
+    def score(relevance: NDArray[np.float64], k: int) -> float:
+        """Return the figure of one query."""
+        raise NotImplementedError
 
     def _compute(self, predictions: Lists, references: Lists, k: int = _DEPTH) -> dict[str, float]:
         examples = self.examples(predictions, references, k)[self.figure]
@@ -41,8 +45,9 @@ class _OfQueries(Offline):
         """Return the figure of each query."""
         if k < 1:
             raise ValueError(f"k is {k}; expected 1 or more documents")
-        score = partial(type(self).score, k=k)
-        return {self.figure: mean_of([score(ranked(*each)) for each in zip(predictions, references, strict=True)])}
+        return {
+            self.figure: mean_of([self.score(ranked(*each), k) for each in zip(predictions, references, strict=True)])
+        }
 
 
 def ranked(scores: Sequence[float], relevance: Sequence[float]) -> NDArray[np.float64]:
@@ -51,36 +56,34 @@ def ranked(scores: Sequence[float], relevance: Sequence[float]) -> NDArray[np.fl
     return np.asarray(relevance, dtype=np.float64)[order]
 
 
-def ndcg(relevance: NDArray[np.float64], k: int) -> float:
-    """Return the normalized discounted cumulative gain of the first `k` of a ranking; NaN where nothing is relevant.
-
-    Source: K. Järvelin and J. Kekäläinen, Cumulated Gain-Based Evaluation of IR Techniques (ACM TOIS 20, 2002), with
-    the logarithmic discount and linear gains, as in trec_eval and scikit-learn.
-    """
-    discounts = 1 / np.log2(np.arange(2, len(relevance) + 2))
-    gains = [float(np.sum(order[:k] * discounts[:k])) for order in (relevance, np.sort(relevance)[::-1])]
-    return gains[0] / gains[1] if gains[1] > 0 else math.nan
-
-
-def reciprocal_rank(relevance: NDArray[np.float64], k: int) -> float:
-    """Return 1 / the rank of the first relevant document, 0 where none is among the first `k`; NaN where nothing is
-    relevant.
-    """
-    places = np.flatnonzero(relevance > 0)
-    if not places.size:
-        return math.nan
-    return 1 / float(places[0] + 1) if places[0] < k else 0.0
-
-
 class Ndcg(_OfQueries):
     """The normalized discounted cumulative gain of the first `k` documents, 10 by default."""
 
     figure = "ndcg_at_10"
-    score = staticmethod(ndcg)
+
+    @staticmethod
+    def score(relevance: NDArray[np.float64], k: int) -> float:
+        """Return the gain of one query; NaN where nothing is relevant.
+
+        Source: K. Järvelin and J. Kekäläinen, Cumulated Gain-Based Evaluation of IR Techniques (ACM TOIS 20, 2002),
+        with the logarithmic discount and linear gains, as in trec_eval and scikit-learn.
+        """
+        discounts = 1 / np.log2(np.arange(2, len(relevance) + 2))
+        gain, ideal = (float(np.sum(each[:k] * discounts[:k])) for each in (relevance, np.sort(relevance)[::-1]))
+        return gain / ideal if ideal > 0 else math.nan
 
 
 class MeanReciprocalRank(_OfQueries):
     """The mean of 1 / the rank of the first relevant document among the first `k`, 10 by default."""
 
     figure = "mrr_at_10"
-    score = staticmethod(reciprocal_rank)
+
+    @staticmethod
+    def score(relevance: NDArray[np.float64], k: int) -> float:
+        """Return 1 / the rank of the first relevant document, 0 where none is among the first `k`; NaN where nothing is
+        relevant.
+        """
+        places = np.flatnonzero(relevance > 0)
+        if not places.size:
+            return math.nan
+        return 1 / float(places[0] + 1) if places[0] < k else 0.0

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from typing import ClassVar
 
 import datasets
 import numpy as np
@@ -17,8 +18,12 @@ class _ErrorRate(Offline):
     """The number of insertions, deletions and substitutions in all texts, as a share of what the references have."""
 
     takes = (_TEXTS,)
-    figure: str
-    split: Callable[[str], Sequence[str]]
+    figure: ClassVar[str]
+
+    @staticmethod
+    def split(text: str) -> Sequence[str]:
+        """Return what is edited in a text."""
+        raise NotImplementedError
 
     def _compute(self, predictions: Sequence[str], references: Sequence[str]) -> dict[str, float]:
         examples = self.examples(predictions, references)[self.figure]
@@ -26,8 +31,10 @@ class _ErrorRate(Offline):
 
     def examples(self, predictions: Sequence[str], references: Sequence[str]) -> dict[str, Examples]:
         """Return the number of edits and the length of the reference of each text."""
-        split = type(self).split
-        pairs = [(split(predicted), split(actual)) for predicted, actual in zip(predictions, references, strict=True)]
+        pairs = [
+            (self.split(predicted), self.split(actual))
+            for predicted, actual in zip(predictions, references, strict=True)
+        ]
         tallies = [(edits(predicted, actual), len(actual)) for predicted, actual in pairs]
         return {self.figure: Examples(np.asarray(tallies, dtype=np.float64).reshape(-1, 2), ratio)}
 
@@ -52,11 +59,19 @@ class WordErrorRate(_ErrorRate):
     """The edits of words, which are divided by spaces, as a share of the words of the references."""
 
     figure = "wer"
-    split = staticmethod(str.split)
+
+    @staticmethod
+    def split(text: str) -> Sequence[str]:
+        """Return the words of a text."""
+        return text.split()
 
 
 class CharacterErrorRate(_ErrorRate):
     """The edits of characters as a share of the characters of the references."""
 
     figure = "cer"
-    split = staticmethod(list)
+
+    @staticmethod
+    def split(text: str) -> Sequence[str]:
+        """Return the text, whose characters are edited."""
+        return text

@@ -277,14 +277,17 @@ def _same_task(one: str, other: str) -> bool:
 
 
 def _loads(task: str, other: str) -> bool:
-    """Return whether a task uses the models of another one, as `text-ranking` uses classifiers."""
-    return getattr(registry.task(task), "loads_as", None) == other
+    """Return whether a task uses the models of another one: `text-ranking` classifiers, and embeddings masked language
+    models, whose checkpoints name that class.
+    """
+    is_masked = other == "fill-mask" and _same_task(task, _EMBEDDINGS)
+    return is_masked or getattr(registry.task(task), "loads_as", None) == other
 
 
 def _task(model: Model) -> Choice:
     known, tag = registry.tasks(), model.tag
     made_for, source = model.task, f"`config.json` names the class {model.architecture}"
-    if model.embeds and (made_for not in known or made_for == "feature-extraction"):
+    if model.embeds and (made_for not in known or made_for in ("feature-extraction", "fill-mask")):
         made_for, source = _EMBEDDINGS, "the model has the files of sentence-transformers"
     evaluated = {result.task_type for result in model.results}
     is_used = tag in known and _loads(tag, made_for) and made_for not in evaluated

@@ -30,6 +30,7 @@ _BUILT_IN: Mapping[str, Mapping[str, str]] = {
     "frameworks": {
         "onnxruntime": "benchcard.frameworks.onnxruntime:OnnxRuntime",
         "pytorch": "benchcard.frameworks.pytorch:PyTorch",
+        "openvino": "benchcard.frameworks.openvino:OpenVino",
     },
     "tasks": {
         "image-classification": "benchcard.tasks.image_classification:ImageClassification",
@@ -282,6 +283,11 @@ def versions(used: Mapping[str, Iterable[str]]) -> dict[str, str]:
     """Return the versions of the packages, except benchcard, that the names of each group in `used` come from."""
     packages = [_registry(group).version(name) for group, names in used.items() for name in names]
     return dict(sorted(filter(None, packages)))
+
+
+def libraries(frameworks: Iterable[str]) -> list[str]:
+    """Return the packages, beside those that benchcard needs anyway, that these frameworks run models with."""
+    return sorted({name for used in frameworks for name in getattr(framework(used), "libraries", ())})
 
 
 def registered_by_call() -> list[tuple[str, str, str]]:

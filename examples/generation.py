@@ -27,7 +27,7 @@ benchmark = Benchmark(
         "framework": ["onnxruntime", "pytorch"],
         "apply_quantization": [False, True],
         "quantization_approach": ["dynamic", "static"],
-        "per_channel": [False, True],
+        "operators_to_quantize": [["MatMul"], ["Add", "MatMul"]],
     },
     fixed={
         "calibration": {

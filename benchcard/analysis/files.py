@@ -33,7 +33,7 @@ from benchcard.evaluation.rows import read_predictions
 from benchcard.metrics.info import FIDELITY, leading_figure
 from benchcard.run.record import Record
 from benchcard.spec.parameters import FILE_NAME
-from benchcard.steps.models import path_of
+from benchcard.steps.models import ConvertOutcome, path_of
 from benchcard.steps.step import NotRun
 from benchcard.utils.values import Interval
 
@@ -142,7 +142,8 @@ def describe_files(
 
 def _describe(records: Records, gains: Gains, row: int, name: str, path: Path, max_drop: float | None) -> ModelFile:
     record, metric = records.records[row], next(iter(metric_info.metric_names(records)), None)
-    weights, size_bytes = _read(path)
+    convert = record.outcomes.convert
+    weights, size_bytes = _converted(convert.values) if convert else _read(path)
     of_row = gains.by_row.get(row, ())
     quality = row_quality(records, record, metric)
     compared = () if row == record.configuration.baseline else of_row
@@ -158,6 +159,13 @@ def _describe(records: Records, gains: Gains, row: int, name: str, path: Path, m
         _verdict(records, record, quality, metric, weights, max_drop),
         cpu_ratio=mean_ratio(compared, of_cpu=True) if any(gain.cpu_ratio for gain in compared) else None,
     )
+
+
+def _converted(convert: ConvertOutcome) -> tuple[StoredWeights | None, int]:
+    from benchcard.graphs.weights import StoredWeights
+
+    count, bits = convert.weights, convert.weight_bits
+    return StoredWeights(count, bits, convert.kinds) if count and bits else None, convert.size_bytes
 
 
 def _read(path: Path) -> tuple[StoredWeights | None, int | None]:

@@ -9,10 +9,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from benchcard.analysis import row_facts
 from benchcard.analysis.records import Records
 from benchcard.evaluation import padding
-from benchcard.frameworks.kernels import FUSIBLE, partly_fused
+from benchcard.frameworks.kernels import FUSIBLE, Kernel, partly_fused
 from benchcard.quantization.outcomes import Exclusion, Loss
 from benchcard.run.record import Record, Search
-from benchcard.steps.models import ModelFile
+from benchcard.steps.models import ConvertOutcome, ModelFile
 from benchcard.steps.quantize import ExplainOutcome
 from benchcard.steps.step import Outcome
 from benchcard.utils.text import pluralize
@@ -118,9 +118,13 @@ def explain_row(records: Records, record: Record, quality: Mapping[int, float], 
         yield f"It has no {missing}: {str(failure).removesuffix('.')}."
     if note := padding.NOTES.get(_batches(record) or ""):
         yield f"Its outputs {note}."
+    if record.outcomes.convert is not None:
+        yield _explain_conversion(row["framework"], record.outcomes.convert.values)
     if not row.quantized:
         kernels = row_facts.kernels_of(record)
-        if any(kernel.numbers == "conversion" or _QUANTIZED_KERNEL.match(kernel.name) for kernel in kernels):
+        if record.quantized:
+            yield from [_name_kernels(kernels)] if kernels else ()
+        elif any(kernel.numbers == "conversion" or _QUANTIZED_KERNEL.match(kernel.name) for kernel in kernels):
             yield "Its graph was already quantized, and is run unchanged."
         elif record.digest is not None:
             yield "It is not quantized."
@@ -153,6 +157,23 @@ def explain_row(records: Records, record: Record, quality: Mapping[int, float], 
         yield f"Its {metric} is {quality[row.row]:.3f}, the baseline's {quality[row.baseline]:.3f}."
     if record.outcomes.explain is not None:
         yield from _explain_losses(record, record.outcomes.explain.values)
+
+
+def _explain_conversion(framework: str, convert: ConvertOutcome) -> str:
+    """Return what the model is that a framework made of the graph."""
+    kinds = sorted(convert.kinds.items(), key=lambda pair: -pair[1])
+    stored = f", with {_join([f'{count:,} weights as {kind}' for kind, count in kinds])}" if kinds else ""
+    return f"`{framework}` made its model of the ONNX graph ({convert.size_bytes / 1e6:.1f} MB){stored}."
+
+
+def _name_kernels(kernels: Sequence[Kernel]) -> str:
+    """Return which kernels compute in 8 bits, of a model that its framework quantized."""
+    in_8_bits = [kernel for kernel in kernels if kernel.numbers == "8 bits"]
+    in_float = sum(kernel.nodes for kernel in kernels if kernel.numbers == "float")
+    if not in_8_bits:
+        return f"None of its kernels computes in 8 bits, {in_float} compute in floating point."
+    names = _join([f"{kernel.nodes} `{kernel.name}`" for kernel in in_8_bits])
+    return f"In 8 bits it computes {names}; {pluralize(in_float, 'kernel')} in floating point."
 
 
 def _explain_kernels(record: Record, counts: Mapping[str, int]) -> Iterator[str]:

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -24,6 +24,7 @@ from typing import Any
 from packaging.requirements import Requirement
 
 import benchcard
+from benchcard import registry
 from benchcard.run.directory import MEMORY_FOLDER
 from benchcard.sources.resolve import Source, Sources
 from benchcard.spec.spec import Spec
@@ -93,20 +94,32 @@ def pack(spec: Spec, sources: Sources, setup: str | None = None, timeout_s: floa
     code = Path(benchcard.__file__).parent
     own = {f"code/benchcard/{name}": file for name, file in list_files(code).items() if "__pycache__" not in file.parts}
     description = Description(spec=spec.as_dict(), places=places, timeout_s=timeout_s)
+    frameworks = spec.values("framework") or [spec.get("framework")]
     texts = {
         DESCRIPTION: json.dumps(as_plain(description), indent=1),
         COMMAND: _SCRIPT.format(setup=_SETUP if setup is None else setup),
-        "requirements.txt": "".join(f"{line}\n" for line in requirements()),
+        "requirements.txt": "".join(f"{line}\n" for line in requirements(frameworks)),
     }
     files |= own | {name: text.encode() for name, text in texts.items()}
     return Parcel(files, digest([contents, content_digest(code), texts])[:_DIGITS])
 
 
-def requirements() -> list[str]:
-    """Return the libraries that benchcard needs, with the versions of this environment, as pip reads them."""
+def requirements(frameworks: Iterable[str]) -> list[str]:
+    """Return the libraries that benchcard and these frameworks need, with the versions of this environment, as pip
+    reads them; without a version where a framework's is not installed here.
+    """
     needed = [Requirement(line) for line in metadata.requires("benchcard") or []]
-    # A local version, as `+cpu`, stands on no index.
-    return [f"{each.name}=={metadata.version(each.name).partition('+')[0]}" for each in needed if not each.marker]
+    names = [*(each.name for each in needed if not each.marker), *registry.libraries(frameworks)]
+    versions = {name: _version(name) for name in names}
+    return [f"{name}=={version}" if version else name for name, version in versions.items()]
+
+
+def _version(name: str) -> str:
+    try:
+        # A local version, as `+cpu`, stands on no index.
+        return metadata.version(name).partition("+")[0]
+    except metadata.PackageNotFoundError:
+        return ""
 
 
 def _place(source: Source) -> str:

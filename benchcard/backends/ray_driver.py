@@ -1,8 +1,10 @@
 """The job of the backend `ray`: python -m benchcard.backends.ray_driver PARCEL RUN
 
 It divides the plan into parts whose rows are never compared with each other. A part is a task on one node at a time,
-which has the only `benchslot` of that node. Where the node dies, the task begins again on another one with what has
-come home; a table of times that was not finished is timed anew, since it belongs to one machine.
+which has the only `benchslot` of that node. Where there are two nodes or more for each part, they first do the steps of
+a part whose figures do not depend on the clock; then one node runs the part, and only times. Where the node of a task
+dies, the task begins again on another one with what has come home; a table of times that was not finished is timed
+anew, since it belongs to one machine.
 """
 
 from __future__ import annotations
@@ -15,7 +17,7 @@ import socket
 import sys
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -26,10 +28,10 @@ from benchcard.backends import node
 from benchcard.backends.job import Job, Report, read_job
 from benchcard.backends.ray import ENDED
 from benchcard.backends.worker import plan_of, report_of
-from benchcard.errors import BackendError, BenchcardError
+from benchcard.errors import BackendError, BenchcardError, MachineError
 from benchcard.run.directory import JOB, MEMORY_FOLDER, REPORT, RunDirectory, RunInfo
 from benchcard.run.environment import expect_same_environment
-from benchcard.run.parts import independent_parts, is_complete
+from benchcard.run.parts import independent_parts, is_complete, stages_before
 from benchcard.sources.resolve import resolve_sources
 from benchcard.utils.files import reporting_disk_errors, write_atomically, write_bytes_atomically
 from benchcard.utils.parsing import load_json
@@ -44,6 +46,7 @@ _CONNECT_S = 10.0
 # How long to wait for a node where all have died.
 _AWAY_S = 120.0
 _END_S = 20.0
+_ALIKE = "one run has one kind of machine: choose its nodes by `labels` in backend_args"
 
 
 def main(parcel: Path, run: Path) -> int:
@@ -79,7 +82,8 @@ def _run(parcel: Path, run: Path, job: Job) -> None:
     import ray
 
     plan, _ = plan_of(parcel)
-    parts = independent_parts(plan, resolve_sources(plan.spec, None, run / MEMORY_FOLDER))
+    sources = resolve_sources(plan.spec, None, run / MEMORY_FOLDER)
+    parts = independent_parts(plan, sources)
     _log(f"{pluralize(len(plan), 'row')} in {pluralize(len(parts), 'part')} that may run at the same time\n")
     address = str(job.arguments.get("address") or "")
     where: dict[str, Any] = {"address": address} if address else {"resources": {SLOT: 1}, "include_dashboard": False}
@@ -94,6 +98,9 @@ def _run(parcel: Path, run: Path, job: Job) -> None:
     try:
         ray.cloudpickle.register_pickle_by_value(node)
         cluster = _Cluster(parcel, run, job)
+        for stage in stages_before(plan, sources, parts, len(cluster.nodes())):
+            _log(f"{pluralize(len(stage), 'node')} for steps whose figures do not depend on the clock\n")
+            cluster.do(stage, timed=False)
         cluster.do(parts)
         if len(parts) > 1 and not is_complete(RunDirectory(run), plan):
             # A step that parts share came from one of them, and those after it may depend on what exactly it gave.
@@ -113,9 +120,10 @@ class _WorkerFailed(Exception):
 
 @dataclass
 class _Part:
-    """Rows of a part, and how often their node has died."""
+    """Rows that a node runs, whether it times them, and how often their node has died."""
 
     rows: tuple[int, ...]
+    timed: bool
     deaths: int = 0
     report: Report | None = None
     status: str = ""
@@ -146,8 +154,8 @@ class _Cluster:
             label_selector=dict(self._labels) or None,
         )(node.run_part)
 
-    def do(self, parts: Iterable[Sequence[int]]) -> None:
-        """Run parts on as many nodes as there are.
+    def do(self, parts: Iterable[Sequence[int]], *, timed: bool = True) -> None:
+        """Run the rows of each part on a node, on as many nodes as there are.
 
         Raises:
             BenchcardError: A worker failed, or no node can run what is left.
@@ -158,9 +166,10 @@ class _Cluster:
         self._owners.clear()
         running: dict[Any, _Part] = {}
         try:
+            kept = self._kept()
             for rows in parts:
-                part = _Part(tuple(rows))
-                running[self._begin(part)] = part
+                part = _Part(tuple(rows), timed)
+                running[self._begin(part, kept)] = part
             while running:
                 ready, _ = ray.wait([*running], num_returns=1, timeout=_LOOK_S, fetch_local=False)
                 if not ready:
@@ -186,20 +195,23 @@ class _Cluster:
                 # The tasks end their children.
                 ray.wait([*running], num_returns=len(running), timeout=_END_S, fetch_local=False)
 
-    def _begin(self, part: _Part) -> Any:
-        """Start a part with what has come home, but for tables of times that are not finished."""
+    def _kept(self) -> list[tuple[str, Any]]:
+        """Return what has come home, but for tables of times that are not finished, as `node.run_part` takes it."""
         import ray
 
-        part.report, part.status = None, ""
-        kept = [
+        return [
             (f"run/{file.relative_to(self._run)}", ray.put(file.read_bytes()))
             for file in node.files_to_send(self._run)
             if file.name not in (REPORT, JOB)
             and (file.name != "rounds.bin" or file.with_name("outcome.json").exists())
             and file.relative_to(self._run).parts[0] != MEMORY_FOLDER
         ]
-        rows = ",".join(map(str, part.rows))
-        return self._task.remote([*self._parcel, *kept], [self._job.name, "--rows", rows, "--attached"])
+
+    def _begin(self, part: _Part, kept: list[tuple[str, Any]]) -> Any:
+        """Start a part with these files of the run directory."""
+        part.report, part.status = None, ""
+        how = ["--rows", ",".join(map(str, part.rows)), "--attached"] + ["--untimed"] * (not part.timed)
+        return self._task.remote([*self._parcel, *kept], [self._job.name, *how])
 
     def _again(self, part: _Part, error: Exception) -> Any:
         part.deaths += 1
@@ -207,7 +219,7 @@ class _Cluster:
         if part.deaths > _RETRIES:
             raise BackendError(f"{part}: {part.deaths} nodes have died, the last one with: {error}") from error
         self._expect_nodes()
-        return self._begin(part)
+        return self._begin(part, self._kept())
 
     def _expect_nodes(self) -> None:
         """Raise `BackendError` if no node can run a part, or none has come back for some time: Ray waits for ever."""
@@ -217,20 +229,21 @@ class _Cluster:
         elif now - self._seen_s > _AWAY_S:
             raise BackendError(problem)
 
+    def nodes(self) -> list[Any]:
+        """Return the nodes that can run a part, as Ray describes them."""
+        return [each for each in _with_slot() if self._labels.items() <= each["Labels"].items()]
+
     def _missing(self) -> str | None:
         """Return what no node has that a part needs, or None."""
-        import ray
-
-        alive = [each for each in ray.nodes() if each["Alive"]]
-        with_slot = [each for each in alive if each["Resources"].get(SLOT, 0) >= 1]
+        with_slot = _with_slot()
         if not with_slot:
             advice = f"""start them with `ray start --resources='{{"{SLOT}": 1}}'`"""
-            return f"none of {pluralize(len(alive), 'node')} has the resource `{SLOT}`: {advice}"
+            return f"none of {pluralize(len(_alive()), 'node')} has the resource `{SLOT}`: {advice}"
         for name, value in self._labels.items():
             found = sorted({str(each["Labels"].get(name, "none")) for each in with_slot})
             if value not in found:
                 return f"no node has the label {name}={value}: `{name}` is {', '.join(found)}"
-        if not any(self._labels.items() <= each["Labels"].items() for each in with_slot):
+        if not self.nodes():
             wanted = ", ".join(f"{name}={value}" for name, value in self._labels.items())
             return f"no node has all the labels {wanted}"
         return None
@@ -261,16 +274,27 @@ class _Cluster:
         try:
             expect_same_environment(RunDirectory(self._run).info, other.machine, other.versions, self._run)
         except BenchcardError as error:
-            advice = "one run has one kind of machine: choose its nodes by `labels` in backend_args"
-            raise BackendError(f"the nodes are not alike, and {advice}. {error}") from error
+            raise BackendError(f"the nodes are not alike, and {_ALIKE}. {error}") from error
 
     def _expect_report(self, part: _Part) -> None:
         report = part.report
         if report is None:
             problem = f"its worker ended with exit code {part.status}, but records are missing"
             raise BackendError(f"{part}: {problem}")
+        if report.error == MachineError.__name__:
+            report = replace(report, message=f"{report.message}. On a cluster {_ALIKE}")
         if report.error:
             raise _WorkerFailed(report)
+
+
+def _alive() -> list[Any]:
+    import ray
+
+    return [each for each in ray.nodes() if each["Alive"]]
+
+
+def _with_slot() -> list[Any]:
+    return [each for each in _alive() if each["Resources"].get(SLOT, 0) >= 1]
 
 
 def _log(text: str) -> None:

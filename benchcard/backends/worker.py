@@ -1,11 +1,11 @@
 """The worker: a run of a parcel in this process, at the place where a backend has started it.
 
-    python -m benchcard.backends.worker PARCEL RUN JOB [STORE] [--rows 0,1] [--attached]
+    python -m benchcard.backends.worker PARCEL RUN JOB [STORE] [--rows 0,1] [--untimed] [--attached]
 
 All that is measured is measured here by the code of a local run. The last thing that it writes is its report. With a
 store, a mounted folder in which files cannot be renamed, the run directory is copied from there at first, and to there
-as it grows. With `--rows` only these rows of the plan are run. With `--attached` the process ends with its standard
-input, so that it does not outlive what has started it.
+as it grows. With `--rows` only these rows of the plan are run, with `--untimed` only their steps: no model is timed.
+With `--attached` the process ends with its standard input, so that it does not outlive what has started it.
 """
 
 from __future__ import annotations
@@ -40,7 +40,15 @@ from benchcard.utils.plain import as_plain
 _COPY_S = float(os.environ.get("BENCHCARD_COPY_S", "10"))
 
 
-def main(parcel: Path, run: Path, job: str, store: Path | None = None, rows: Collection[int] | None = None) -> int:
+def main(
+    parcel: Path,
+    run: Path,
+    job: str,
+    store: Path | None = None,
+    rows: Collection[int] | None = None,
+    *,
+    timed: bool = True,
+) -> int:
     """Run a parcel in the run directory `run`, and return the exit status: 0 where the run came to its end."""
     signal.signal(signal.SIGTERM, _stop)
     run.mkdir(parents=True, exist_ok=True)
@@ -48,7 +56,7 @@ def main(parcel: Path, run: Path, job: str, store: Path | None = None, rows: Col
         shutil.copytree(store, run, dirs_exist_ok=True)
     (run / REPORT).unlink(missing_ok=True)
     with _copying(run, store):
-        return _report(parcel, run, job, rows)
+        return _report(parcel, run, job, rows, timed=timed)
 
 
 def report_of(job: str, error: BenchcardError) -> Report:
@@ -58,10 +66,10 @@ def report_of(job: str, error: BenchcardError) -> Report:
     return Report(job=job, error=type(error).__name__, message=str(error), mistakes=places)
 
 
-def _report(parcel: Path, run: Path, job: str, rows: Collection[int] | None) -> int:
+def _report(parcel: Path, run: Path, job: str, rows: Collection[int] | None, *, timed: bool) -> int:
     report = Report(job=job)
     try:
-        _run(parcel.resolve(), run.resolve(), rows)
+        _run(parcel.resolve(), run.resolve(), rows, timed=timed)
     except BenchcardError as error:
         report = report_of(job, error)
     run.mkdir(parents=True, exist_ok=True)  # A run that fails before its first step removes its folder.
@@ -78,7 +86,7 @@ def plan_of(parcel: Path) -> tuple[Plan, float | None]:
     return make_plan(replace(read_spec(description.spec, parcel), places=places)), description.timeout_s
 
 
-def _run(parcel: Path, run: Path, rows: Collection[int] | None) -> None:
+def _run(parcel: Path, run: Path, rows: Collection[int] | None, *, timed: bool) -> None:
     plan, timeout_s = plan_of(parcel)
     for folder in (parcel / MEMORY_FOLDER).glob("*"):
         target = run / MEMORY_FOLDER / folder.name
@@ -86,7 +94,7 @@ def _run(parcel: Path, run: Path, rows: Collection[int] | None) -> None:
             target.parent.mkdir(exist_ok=True)
             with replacing_folder(target) as made:
                 shutil.copytree(folder, made, dirs_exist_ok=True)
-    run_plan(plan, run, rows=rows, timeout_s=timeout_s)
+    run_plan(plan, run, rows=rows, timed=timed, timeout_s=timeout_s)
 
 
 @contextmanager
@@ -138,6 +146,7 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("job")
     parser.add_argument("store", type=Path, nargs="?")
     parser.add_argument("--rows", type=lambda text: [int(row) for row in text.split(",")])
+    parser.add_argument("--untimed", action="store_true")
     parser.add_argument("--attached", action="store_true")
     return parser.parse_args(arguments)
 
@@ -146,4 +155,4 @@ if __name__ == "__main__":
     given = _parse(sys.argv[1:])
     if given.attached:
         threading.Thread(target=_end_with_input, daemon=True).start()
-    sys.exit(main(given.parcel, given.run, given.job, given.store, given.rows))
+    sys.exit(main(given.parcel, given.run, given.job, given.store, given.rows, timed=not given.untimed))

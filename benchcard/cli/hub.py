@@ -27,7 +27,8 @@ max_drop_option = click.option(
     "--max-drop",
     type=float,
     callback=_check_drop,
-    help="How much the first metric of the best configuration may drop.  [default: 0.01, or 1 for a metric in %]",
+    help="How much the metric that decides, mostly the first one, may drop for the best configuration.  [default: "
+    "0.01, or 1 for a metric in %, or 0.05 nats]",
 )
 
 

@@ -6,6 +6,25 @@ Making a graph is left to `export` and `quantization`.
 from __future__ import annotations
 
 from benchcard.frameworks.kernels import Kernel
-from benchcard.frameworks.protocol import Converting, Framework, Model, ProfiledModel, Profiling
+from benchcard.frameworks.protocol import (
+    Converted,
+    Converting,
+    Framework,
+    Model,
+    ProfiledModel,
+    Profiling,
+    Snippet,
+    Usable,
+)
 
-__all__ = ["Converting", "Framework", "Kernel", "Model", "ProfiledModel", "Profiling"]
+__all__ = [
+    "Converted",
+    "Converting",
+    "Framework",
+    "Kernel",
+    "Model",
+    "ProfiledModel",
+    "Profiling",
+    "Snippet",
+    "Usable",
+]

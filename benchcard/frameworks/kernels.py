@@ -1,7 +1,7 @@
-"""The kernels that ONNX Runtime runs for a graph: their names, number types and shares of the time of a call.
+"""The kernels that a runtime runs for a model: their names, number types and shares of the time of a call.
 
-Owns `Kernel` and reading the runtime's profile. A quantized graph alone does not show whether a node computes in 8
-bits: that depends on whether the runtime fuses it with the conversions around it.
+Owns `Kernel`, how many calls are profiled, and reading ONNX Runtime's profile. A quantized graph alone does not show
+whether a node computes in 8 bits: that depends on whether the runtime fuses it with the conversions around it.
 
 Source: https://onnxruntime.ai/docs/performance/tune-performance/profiling-tools.html
 """
@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import re
 import statistics
+import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
@@ -28,6 +29,11 @@ UNFUSED_LEVELS = (0, 1)
 # tested alone in onnxruntime 1.32.
 _FUSIBLE = "Add AveragePool Concat Conv Gemm GlobalAveragePool LeakyRelu MatMul MaxPool Mul Sigmoid Softmax"
 FUSIBLE = frozenset(_FUSIBLE.split())
+# The smallest and largest number of profiled calls. The first one is left out, because it includes one-time work. Two
+# others are needed, so that the shorter one counts where the other was interrupted. With ten, up to four may be
+# interrupted at the same node. No further call begins after this many seconds.
+_MIN_PROFILED_CALLS, _MAX_PROFILED_CALLS = 3, 11
+_PROFILED_S = 0.5
 Numbers = Literal["8 bits", "conversion", "float", "other"]
 _CONVERSIONS = frozenset(("QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear"))
 # They move values or convert their type, and compute nothing.
@@ -36,6 +42,7 @@ _MOVES = (
     "MemcpyFromHost MemcpyToHost Pad ReorderInput ReorderOutput Reshape ScatterElements ScatterND Shape Slice "
     "SpaceToDepth Split Squeeze Tile Transpose Unsqueeze Where"
 )
+MOVES = frozenset(_MOVES.split())
 # Kernels with weights of few bits, which compute in float.
 _WEIGHTS_ONLY = frozenset(("MatMulNBits", "MatMulBnb4"))
 # Their time includes the kernels inside them.
@@ -72,23 +79,37 @@ class Kernel:
     time_share: float
 
 
-_Node: TypeAlias = tuple[str, Numbers, str, str]
+Node: TypeAlias = tuple[str, Numbers, str, str]
 """A node of a graph: the name and numbers of its kernel, its own name, and its index."""
 
 
 def read_kernels(profile: Path) -> tuple[Kernel, ...]:
-    """Return the kernels of a profile, those with the largest share first; nothing where it has no call.
-
-    The first call includes one-time work and is left out where there is another one. For each node the low median of
-    the other calls counts. A mean would include interruptions of a call by the rest of the machine, which can take
-    longer than the call.
-    """
+    """Return the kernels of a profile of ONNX Runtime; nothing where it has no call."""
     try:
         calls = _calls(json.loads(profile.read_bytes()))
     except (OSError, ValueError, KeyError):
         # The disk was full, a name has a quotation mark (which the runtime does not escape), or the format changed.
         return ()
-    by_node: dict[_Node, list[int]] = {}
+    return merge_calls(calls)
+
+
+def profiled_calls() -> Iterator[int]:
+    """Yield the number of each call to profile, while there is time for it."""
+    started = time.perf_counter()
+    for number in range(_MAX_PROFILED_CALLS):
+        if number >= _MIN_PROFILED_CALLS and time.perf_counter() - started > _PROFILED_S:
+            return
+        yield number
+
+
+def merge_calls(calls: Sequence[Mapping[Node, int]]) -> tuple[Kernel, ...]:
+    """Return the kernels of calls, each the microseconds of its nodes; those with the largest share first.
+
+    The first call includes one-time work and is left out where there is another one. For each node the low median of
+    the other calls counts. A mean would include interruptions of a call by the rest of the machine, which can take
+    longer than the call.
+    """
+    by_node: dict[Node, list[int]] = {}
     for call in calls[1:] or calls:
         for node, duration_us in call.items():
             by_node.setdefault(node, []).append(duration_us)
@@ -125,10 +146,10 @@ def partly_fused(kernels: Iterable[Kernel], quantized: Mapping[str, int]) -> Ite
             yield " or ".join(f"`{operator}`" for operator in group), in_8_bits, count
 
 
-def _calls(entries: Sequence[Mapping[str, Any]]) -> list[Counter[_Node]]:
+def _calls(entries: Sequence[Mapping[str, Any]]) -> list[Counter[Node]]:
     """Return the microseconds of each node in each call of a profile; those of a node in a loop are added."""
     spans = sorted((entry["ts"], entry["ts"] + entry["dur"]) for entry in entries if entry["name"] == "model_run")
-    calls: list[Counter[_Node]] = [Counter() for _ in spans]
+    calls: list[Counter[Node]] = [Counter() for _ in spans]
     for entry in entries:
         is_kernel = entry.get("cat") == "Node" and entry["name"].endswith("_kernel_time")
         arguments = entry["args"] if is_kernel else {}
@@ -145,7 +166,7 @@ def _calls(entries: Sequence[Mapping[str, Any]]) -> list[Counter[_Node]]:
 def _numbers(kernel: str, types: Set[str]) -> Numbers:
     if kernel in _CONVERSIONS:
         return "conversion"
-    if kernel in _MOVES.split():
+    if kernel in MOVES:
         return "other"
     if types & {"int8", "uint8"} and kernel not in _WEIGHTS_ONLY:
         return "8 bits"

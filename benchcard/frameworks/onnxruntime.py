@@ -6,7 +6,6 @@ A process that uses this module never imports torch, which would cost seconds an
 from __future__ import annotations
 
 import tempfile
-import time
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -14,7 +13,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from benchcard.errors import ArtifactError
-from benchcard.frameworks.kernels import Kernel, read_kernels
+from benchcard.frameworks.kernels import Kernel, profiled_calls, read_kernels
 from benchcard.graphs.runtime import remedy, runtime_errors, session_options, session_settings
 from benchcard.graphs.signature import LAYOUTS, only_batch_size, only_length, session_inputs
 from benchcard.spec.schema import Boolean, MappingOf, Number, Text, ValueType
@@ -25,11 +24,6 @@ if TYPE_CHECKING:
 
     from benchcard.frameworks.protocol import Arrays, Options, Outputs
 
-# The smallest and largest number of profiled calls. The first one is left out, because it includes one-time work. Two
-# others are needed, so that the shorter one counts where the other was interrupted. With ten, up to four may be
-# interrupted at the same node. No further call begins after this many seconds.
-_MIN_PROFILED_CALLS, _MAX_PROFILED_CALLS = 3, 11
-_PROFILED_S = 0.5
 _PARAMETERS = (
     "from_transformers apply_quantization quantization_approach operators_to_quantize node_exclusion per_channel "
     "reduce_range weights_dtype activations_dtype quant_format weights_symmetric activations_symmetric "
@@ -119,9 +113,6 @@ class Session:
         if profile is None:
             return ()
         with profile:
-            started = time.perf_counter()
-            for done in range(_MAX_PROFILED_CALLS):
-                if done >= _MIN_PROFILED_CALLS and time.perf_counter() - started > _PROFILED_S:
-                    break
+            for _ in profiled_calls():
                 self(inputs)
             return read_kernels(Path(self.session.end_profiling()))

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
 
@@ -15,6 +16,8 @@ from benchcard.spec.schema import ValueType
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
+
+    from benchcard.graphs.weights import StoredWeights
 
     Arrays: TypeAlias = Mapping[str, NDArray[np.generic]]
     Outputs: TypeAlias = dict[str, NDArray[Any]]
@@ -59,7 +62,8 @@ class Framework(Protocol):
             `convert` makes a file from a graph (see `Converting`).
 
     A framework may have `forkable = True`: a process that has imported it may then be forked for each model, which
-    saves the import. It must not compute with NumPy's own BLAS, which has one thread in such a process.
+    saves the import. It must not compute with NumPy's own BLAS, which has one thread in such a process. It may have
+    `libraries`, the names of the packages whose versions its figures depend on.
     """
 
     parameters: frozenset[str]
@@ -94,11 +98,48 @@ class ProfiledModel(Model, Protocol):
         """Return the kernels of a few calls with the inputs. It is called once, before any other call."""
 
 
+@dataclass(frozen=True)
+class Converted:
+    """What `convert` made of a graph.
+
+    Attributes:
+        file: The name of the file or folder in `target`.
+        quantized: Whether weights or activations have 8 bits or fewer, and those of the graph had more.
+        weights: What it stores; None where that is not known.
+    """
+
+    file: str
+    quantized: bool = False
+    weights: StoredWeights | None = None
+
+
+@dataclass(frozen=True)
+class Snippet:
+    """The lines of Python on a card that run a published model.
+
+    Attributes:
+        imports: What the other lines need.
+        opening: They open the model below `folder`, a copy of the repository.
+        calling: They call it on `inputs`, the arrays by name that the processor gave for one example.
+    """
+
+    imports: tuple[str, ...]
+    opening: tuple[str, ...]
+    calling: tuple[str, ...]
+
+
+class Usable(Protocol):
+    """An addition to a framework with `convert` whose models can be run without benchcard."""
+
+    def snippet(self, repo_id: str, path: str, task: str) -> Snippet:
+        """Return the lines that run the model at `path` in a repository."""
+
+
 class Converting(Protocol):
     """An addition to a framework whose format is neither "transformers" nor "onnx"."""
 
-    def convert(self, graph: Path, target: Path, arguments: Options, samples: Iterable[Arrays]) -> str:
-        """Convert an ONNX graph, and return the name of the file or folder in `target`.
+    def convert(self, graph: Path, target: Path, arguments: Options, samples: Iterable[Arrays]) -> str | Converted:
+        """Convert an ONNX graph, and return the name of the file or folder in `target`, or a `Converted` with it.
 
         Args:
             graph: The graph, already quantized where the row is; weights may be in files beside it.

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import platform
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
@@ -91,10 +92,10 @@ def this_machine() -> Machine:
     )
 
 
-def versions() -> dict[str, str]:
-    """Return the versions of the libraries that figures depend on."""
+def versions(further: Iterable[str] = ()) -> dict[str, str]:
+    """Return the versions of the libraries that figures depend on, and of `further` ones, as far as installed."""
     installed = {}
-    for name in LIBRARIES:
+    for name in (*LIBRARIES, *further):
         try:
             installed[name] = metadata.version(name)
         except metadata.PackageNotFoundError:

@@ -11,12 +11,14 @@ from __future__ import annotations
 import json
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import msgspec
 import onnx
 
+from benchcard import registry
 from benchcard.card.markdown.inline import escape
+from benchcard.frameworks import Snippet
 from benchcard.graphs.signature import graph_inputs, only_batch_size, only_length
 from benchcard.publishing.weights import FOLDER, Weights, external_weights, has_processor
 from benchcard.tasks.pooling import Pooling
@@ -24,6 +26,7 @@ from benchcard.tasks.pooling import Pooling
 # Tasks whose pipelines of Transformers.js give what was measured, and names of pipelines that differ from the task's.
 _PIPELINES_JS = ("image-classification", "token-classification", "question-answering", "text-classification")
 _PIPELINES = {"sentence-similarity": "feature-extraction"}
+_IMAGE_PROCESSOR = "AutoImageProcessor"
 _TEXT = '"A text"'
 _TEXTS = {"question-answering": '"Who wrote it?", "She wrote it."'}
 # The expression of each pooling of the `tokens` `(tokens, numbers)` of a text; see `tasks.pooling`.
@@ -109,7 +112,8 @@ def section(
         python = _python(repo_id, task, first, root, original, reading, graph)
         javascript = _javascript(task, reading) if graph.is_usual else None
     else:
-        python, javascript = _fetch(repo_id, first), None
+        mode = str(context.get("image_mode", "RGB"))
+        python, javascript = _converted(repo_id, task, first, root, original, reading, mode), None
     files = [f"`{model.path}` is row {model.row} ({escape(names[model.row])})." for model in weights]
     rows = files if len(files) == 1 else [f"* {file}" for file in files]
     lines = ["### Load the model", "", *rows, "", *python, ""]
@@ -140,18 +144,65 @@ def _graph(weights: Weights, context: Mapping[str, object]) -> _Graph:
     return _Graph(str(context.get("image_mode", "RGB")), only_length(inputs), only_batch_size(inputs), pools)
 
 
-def _fetch(repo_id: str, first: Weights) -> list[str]:
-    """Return the Python snippet that fetches a converted model, which only its framework can open."""
+def _converted(
+    repo_id: str,
+    task: str,
+    first: Weights,
+    root: Collection[str],
+    original: str | None,
+    reading: _Reading,
+    image_mode: str,
+) -> list[str]:
+    """Return the Python snippet that fetches a converted model and, where its framework tells how, opens it.
+
+    It is called only where its outputs are what was measured.
+    """
+    made = f"`{first.path}` is what the framework `{first.framework}` made of the ONNX graph, and opens:"
+    framework: Any = registry.framework(first.framework) if first.framework in registry.frameworks() else None
+    if not hasattr(framework, "snippet"):
+        return [
+            made,
+            "",
+            "```python",
+            "from huggingface_hub import snapshot_download",
+            "",
+            f'folder = snapshot_download("{repo_id}", allow_patterns="{first.folder}/*")',
+            f'model = f"{{folder}}/{first.path}"',
+            "```",
+        ]
+    snippet: Snippet = framework.snippet(repo_id, first.path, task)
+    loader, where = _processor(task, root, original)
+    inputs = _inputs_line(task, loader, _Graph(image_mode, None, None, pools=False))
     return [
-        f"`{first.path}` is what the framework `{first.framework}` made of the ONNX graph, and opens:",
+        made,
         "",
         "```python",
+        *snippet.imports,
         "from huggingface_hub import snapshot_download",
+        *(["from PIL import Image"] if loader == _IMAGE_PROCESSOR else []),
+        f"from transformers import {loader}",
         "",
-        f'folder = snapshot_download("{repo_id}", allow_patterns="{first.folder}/*")',
-        f'model = f"{{folder}}/{first.path}"',
+        f'folder = snapshot_download("{repo_id}", allow_patterns=["*.json", "*.txt", "*.model", "{first.folder}/*"])',
+        f"processor = {loader}.from_pretrained({where})",
+        *snippet.opening,
+        *([inputs, *snippet.calling] if reading is None else []),
         "```",
     ]
+
+
+def _processor(task: str, root: Collection[str], original: str | None) -> tuple[str, str]:
+    """Return the class of the processor, and the expression of where it is loaded from."""
+    is_image = "preprocessor_config.json" in root and "tokenizer_config.json" not in root
+    loader = _IMAGE_PROCESSOR if task == "image-classification" or is_image else "AutoTokenizer"
+    return loader, "folder" if has_processor(root) or original is None else f'"{original}"'
+
+
+def _inputs_line(task: str, loader: str, graph: _Graph) -> str:
+    """Return the line that makes the `inputs` of one example."""
+    example = f"{_TEXTS.get(task, _TEXT)}, {_limits(None, graph)}"
+    if loader == _IMAGE_PROCESSOR:
+        example = f'images=Image.open("image.png").convert("{graph.image_mode}"), '
+    return f'inputs = processor({example}return_tensors="np")'
 
 
 def _javascript(task: str, reading: _Reading) -> list[str] | None:
@@ -179,21 +230,15 @@ def _python(
     graph: _Graph,
 ) -> list[str]:
     """Return the Python snippet, which uses onnxruntime and the processor of transformers."""
-    is_image = "preprocessor_config.json" in root and "tokenizer_config.json" not in root
-    text = task != "image-classification" and not is_image
-    loader = "AutoTokenizer" if text else "AutoImageProcessor"
-    where = "folder" if has_processor(root) or original is None else f'"{original}"'
+    loader, where = _processor(task, root, original)
     if isinstance(reading, Pooling):
         body = _embedding_lines(reading, graph)
     elif isinstance(reading, _OneNumber):
         body = _number_lines(reading, graph)
     else:
-        example = f'images=Image.open("image.png").convert("{graph.image_mode}"), '
-        if text:
-            example = f"{_TEXTS.get(task, _TEXT)}, {_limits(None, graph)}"
         rows = "" if graph.batch_size in (None, 1) else "  # the first row of each is that of the example"
         body = [
-            f'inputs = processor({example}return_tensors="np")',
+            _inputs_line(task, loader, graph),
             *graph.feed_lines,
             f"outputs = session.run(None, feed){rows}",
         ]
@@ -202,7 +247,7 @@ def _python(
         *(["import numpy as np"] if any("np." in line for line in body) else []),
         "import onnxruntime",
         "from huggingface_hub import snapshot_download",
-        *([] if text else ["from PIL import Image"]),
+        *(["from PIL import Image"] if loader == _IMAGE_PROCESSOR else []),
         f"from transformers import {loader}",
         "",
         f'folder = snapshot_download("{repo_id}", allow_patterns=["*.json", "*.txt", "*.model", "{first.path}*"])',

@@ -116,7 +116,7 @@ def chosen_weights(
         record, model = records[row], _model(records[row])
         if model is None or record.digest is None or record.digest in chosen:
             continue
-        quantized, source = record.configuration.quantized, path_of(model)
+        quantized, source = record.quantized, path_of(model)
         if record.outcomes.convert:
             framework = record.configuration["framework"]
             is_first = all(weights.framework != framework for weights in chosen.values())

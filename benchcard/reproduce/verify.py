@@ -52,7 +52,8 @@ _PERFECT = {"nats": 0.0, "error": 0.0, "coefficient": 1.0}
 _FOLLOWING = ("core_seconds_per_1000", "cost_per_million")
 _PROCESSOR = ("processor", "architecture", "instructions", "physical_cores", "usable_cores", "quota_cpus")
 # The libraries whose versions change figures.
-_LIBRARIES = ("onnxruntime", "torch", "onnx", "transformers", "datasets", "evaluate", "scikit-learn", "numpy")
+_RUNTIMES = ("onnxruntime", "torch", "openvino", "nncf")
+_LIBRARIES = (*_RUNTIMES, "onnx", "transformers", "datasets", "evaluate", "scikit-learn", "numpy")
 
 _EXPECTED_RUN = (
     "Expected a run of the card's own benchmark: `benchcard verify CARD` runs it, and its options `--model` and "

@@ -25,7 +25,7 @@ def versions_of(plan: Plan) -> dict[str, str]:
         "frameworks": plan.frameworks,
         "backends": [plan.spec.get("backend")],
     }
-    return {**library_versions(), **registry.versions(used)}
+    return {**library_versions(registry.libraries(plan.frameworks)), **registry.versions(used)}
 
 
 def expect_same_environment(begun: RunInfo, here: Machine, now: Mapping[str, str | None], path: Path) -> None:

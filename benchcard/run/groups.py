@@ -48,13 +48,17 @@ class Group:
 
 
 def groups(records: Sequence[Record]) -> list[Group]:
-    """Return the distinct cells of all rows, in groups with the same shape, baseline and way of timing."""
+    """Return the distinct cells of these rows, in groups with the same shape, baseline and way of timing.
+
+    The records of their baselines are among those of the rows.
+    """
+    by_row = {record.configuration.row: record for record in records}
     members: dict[Any, dict[str, Cell]] = {}
     places: dict[Any, list[tuple[int, Shape]]] = {}
     for record in records:
         row = record.configuration
         for shape, cell in record.cells.items():
-            baseline = records[row.baseline].cells.get(shape) if row.baseline is not None else None
+            baseline = by_row[row.baseline].cells.get(shape) if row.baseline is not None else None
             name = baseline.name if baseline else None
             key = (cell.shape, name, row["duration"], row["precision"], row["warmup_runs"], row["seed"])
             cells = members.setdefault(key, {baseline.name: baseline} if baseline else {})

@@ -113,3 +113,9 @@ class Record:
     cells: Mapping[Shape, Cell]
     failures: Failures
     search: Search | None = None
+
+    @property
+    def quantized(self) -> bool:
+        """Whether the model was quantized: by benchcard, or by the framework that converted its graph."""
+        convert = self.outcomes.convert
+        return self.configuration.quantized or bool(convert and convert.values.quantized)

@@ -11,6 +11,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Collection
 from contextlib import suppress
+from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -57,16 +58,18 @@ def run_plan(
     path: Path,
     *,
     rows: Collection[int] | None = None,
+    timed: bool = True,
     timeout_s: float | None = None,
     progress: Listener | bool = True,
     begun: Callable[[], object] = lambda: None,
 ) -> None:
     """Run a plan, or what is left of it, in the run directory `path`, which is made if needed.
 
-    Only these `rows`, which include their baselines, are run; None for all. A step that takes longer than `timeout_s`
-    is stopped and counts as failed; None for no limit. For timed models it limits each reply of a process, not the
-    timing itself, which lasts as long as `duration` says. `progress` is whether to show it, or a function that is
-    called with each event. `begun` is called when the directory is locked.
+    Only these `rows` are run, None for all: their steps and, if `timed`, their models' times, for which they include
+    their baselines. A step that takes longer than `timeout_s` is stopped and counts as failed; None for no limit. For
+    timed models it limits each reply of a process, not the timing itself, which lasts as long as `duration` says.
+    `progress` is whether to show it, or a function that is called with each event. `begun` is called when the directory
+    is locked.
 
     Raises:
         SpecError: The spec names something that does not exist, or the directory holds a run of another spec.
@@ -98,8 +101,8 @@ def run_plan(
         }
         directory.begin(plan.spec, about)
         try:
-            wanted = plan if rows is None else plan.only(rows)
-            _Run(wanted, directory, sources, timeout_s, is_new=info is None).go(progress)
+            wanted = range(len(plan)) if rows is None else rows
+            _Run(plan, wanted, directory, sources, timeout_s, timed=timed, is_new=info is None).go(progress)
         except SpecError:
             # The steps so far belong to a spec that cannot be run, and would prevent a run of the corrected one.
             # A graph that was given is only read before the data, which takes no time.
@@ -120,10 +123,20 @@ class _NotAhead(Exception):
 
 class _Run:
     def __init__(
-        self, plan: Plan, directory: RunDirectory, sources: Sources, timeout_s: float | None, *, is_new: bool
+        self,
+        plan: Plan,
+        rows: Collection[int],
+        directory: RunDirectory,
+        sources: Sources,
+        timeout_s: float | None,
+        *,
+        timed: bool,
+        is_new: bool,
     ) -> None:
         self._plan = plan
+        self._rows = [plan[row] for row in sorted(rows)]
         self._sources = sources
+        self._timed = timed
         self._is_new = is_new
         self._directory = directory
         self._timeout_s = timeout_s
@@ -131,7 +144,8 @@ class _Run:
         traits = traits_of(plan)
         self._new_pipeline = partial(Pipeline, plan, sources, traits, default_threads=self._threads)
         self._pipeline = self._new_pipeline(self._result)
-        self._expected = planned_steps(plan, sources, traits, self._threads)
+        planned = planned_steps(plan, sources, traits, self._threads)
+        self._expected = {row.row: planned[row.row] for row in self._rows}
         self._workers: dict[tuple[str, int], Worker] = {}
         self._results: dict[str, Outcome[Any] | Failure] = {}
         # Keys of steps that were done before their rows asked for them.
@@ -141,31 +155,35 @@ class _Run:
         self._progress: Progress
 
     def go(self, progress: Listener | bool) -> None:
-        distinct = {request.key: request.kind for requests in self._expected for request in requests}
-        expected, started = estimate(self._plan, self._sources, self._expected), time.monotonic()
+        distinct = {request.key: request.kind for requests in self._expected.values() for request in requests}
+        expected = estimate(self._plan.only(self._expected), self._sources, [*self._expected.values()])
+        expected, started = expected if self._timed else replace(expected, timing_s=0.0), time.monotonic()
         with (
             Progress(distinct.values(), expected.timing_s, progress, step_s=expected.step_s) as self._progress,
             Launchers(self._timeout_s or TIMEOUT_S) as launchers,
         ):
             if self._is_new:
                 self._progress.write_line(f"expected: {expected}")
-                launchers.begin(slow_imports(self._plan, self._threads))
+                launchers.begin(slow_imports(self._rows if self._timed else [], self._threads))
             try:
-                # Mistakes in the data of any row show before anything slow is done for the first row.
+                # Mistakes in the data of any row show before anything slow is done for the first row. Rows that are
+                # compared with these may be run later.
                 for row in self._plan:
-                    self._pipeline.prepare(row)
+                    if row.row in self._expected or row.baseline in self._expected:
+                        self._pipeline.prepare(row)
                 self._ahead.update(self._results)
                 # Mistakes in a metric show before models are made for the other rows.
-                records = [self._row(row) for row in self._plan.configurations[:1]]
+                records = [self._row(row) for row in self._rows[:1]]
                 before = set(self._results)
                 while requests := self._wanted_ahead():
                     self._do_in_parallel(requests)
                 self._ahead.update(self._results.keys() - before)
-                records += [self._row(row) for row in self._plan.configurations[1:]]
+                records += [self._row(row) for row in self._rows[1:]]
             finally:
                 for worker in self._workers.values():
                     worker.stop()
-            time_all(records, self._directory, self._progress, launchers)
+            if self._timed:
+                time_all(records, self._directory, self._progress, launchers)
             if self._is_new:
                 took = format_duration(time.monotonic() - started)
                 self._progress.write_line(f"took {took}, expected {expected}")
@@ -177,13 +195,14 @@ class _Run:
         # Expected steps that were not needed: the row failed early, or its model is that of another row.
         new_kinds = [kind for key, kind in self._asked.items() if key not in before or key in self._ahead]
         self._ahead.difference_update(self._asked)
-        others = {request.key for requests in self._expected[: configuration.row] for request in requests}
-        expected = Counter(request.kind for request in self._expected[configuration.row] if request.key not in others)
+        number = configuration.row
+        others = {request.key for row, requests in self._expected.items() if row < number for request in requests}
+        expected = Counter(request.kind for request in self._expected[number] if request.key not in others)
         self._progress.skip((expected - Counter(new_kinds)).elements())
         self._progress.report(
             RowEvent(
                 left_s=self._progress.left_s,
-                row=configuration.row,
+                row=number,
                 rows=len(self._plan),
                 label=configuration.label,
                 failures=tuple(record.failures.items()),
@@ -208,7 +227,7 @@ class _Run:
             return self._result(request)
 
         pipeline = self._new_pipeline(ask)
-        for row in self._plan:
+        for row in self._rows:
             if row.quantized:
                 with suppress(_NotAhead):
                     pipeline.record(row)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -22,7 +22,7 @@ from benchcard.measure.process import Launchers, Member
 from benchcard.run.directory import PartFailure, PartOutcome, RunDirectory, TimedPart
 from benchcard.run.groups import LAUNCHES, Group, finished, groups, size_bytes
 from benchcard.run.record import Cell, Record
-from benchcard.spec.plan import Plan
+from benchcard.spec.plan import Configuration
 from benchcard.utils.events import RoundEvent
 from benchcard.utils.files import reporting_disk_errors
 from benchcard.utils.progress import Progress
@@ -44,13 +44,13 @@ def time_all(records: list[Record], directory: RunDirectory, progress: Progress,
     _Timing(records, directory, progress, launchers).go()
 
 
-def slow_imports(plan: Plan, threads: int) -> Iterator[Member]:
+def slow_imports(rows: Sequence[Configuration], threads: int) -> Iterator[Member]:
     """Yield a model, whose file need not be there yet, for every process that will take seconds to import PyTorch.
 
     `threads` is the number where a row names none.
     """
-    twins = {row.baseline for row in plan}
-    for row in plan:
+    twins = {row.baseline for row in rows}
+    for row in rows:
         framework, arguments = registry.framework(row["framework"]), row["framework_args"] or {}
         if framework.engine == "torch":
             options = {name: value for name, value in arguments.items() if name in framework.running}

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from benchcard import registry
 from benchcard.errors import ArtifactError
+from benchcard.frameworks.protocol import Converted
 from benchcard.steps.data import RowsOutcome, ShapeOutcome
 from benchcard.steps.step import Count, Outcome, Progress, Request, local, need
 
@@ -94,9 +95,14 @@ class ExportRequest(Request[ExportOutcome]):
 
 @dataclass(frozen=True, kw_only=True)
 class ConvertOutcome(ModelFile):
-    """A model in the form that another framework opens."""
+    """A model in the form that another framework opens.
+
+    `quantized` is that of `Converted`; `kinds` has the number of weights by what they are stored in.
+    """
 
     size_bytes: Count = 0
+    quantized: bool = False
+    kinds: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -169,7 +175,9 @@ def _contract(request: ExportRequest, example: Outcome[ShapeOutcome], recorded: 
     with np.load(example.folder / "inputs.npz", allow_pickle=False) as arrays:
         inputs = dict(arrays)
     config = read_json(request.model_folder / "config.json", _Config) or _Config()
-    labels = len(config.id2label) if config.id2label else None
+    task = registry.task(request.task)
+    # Configurations of language models name labels, too, which mean nothing.
+    labels = len(config.id2label) if config.id2label and not getattr(task, "predicts_tokens", False) else None
 
     def padding_id() -> int | None:
         # Not above: it loads torch, and few graphs take positions.
@@ -180,20 +188,33 @@ def _contract(request: ExportRequest, example: Outcome[ShapeOutcome], recorded: 
         with trusting(request.trust_remote_code):
             return position_padding_id(load_config(request.model_folder)) if config.model_type else None
 
-    return Contract(inputs, getattr(registry.task(request.task), "outputs", ()), labels, recorded, padding_id)
+    return Contract(inputs, getattr(task, "outputs", ()), labels, recorded, padding_id)
 
 
 def convert(request: ConvertRequest, target: Path, progress: Progress) -> ConvertOutcome:
     """Write a graph in the form that a framework of another package opens."""
     from benchcard.evaluation.feeds import Feeds
-    from benchcard.utils.files import content_digest
+    from benchcard.utils.files import content_digest, list_files
+    from benchcard.utils.plain import digest
 
     framework, graph = registry.framework(request.framework), path_of(request.graph)
     samples = Feeds(request.samples.folder, graph) if request.samples else ()
-    file = framework.convert(graph, target, request.arguments, samples)
-    if not (target / file).exists():
-        raise ArtifactError(f"`convert` of the framework {request.framework} returned {file}, but wrote no such file")
-    return ConvertOutcome(file=file, digest=content_digest(target / file), size_bytes=_size(target))
+    made = framework.convert(graph, target, request.arguments, samples)
+    made = made if isinstance(made, Converted) else Converted(made)
+    if not (target / made.file).exists():
+        problem = f"`convert` of the framework {request.framework} returned {made.file}"
+        raise ArtifactError(f"{problem}, but wrote no such file")
+    # All files count: weights may be beside the file that the framework opens.
+    files = {name: content_digest(path) for name, path in list_files(target).items() if name != "log.txt"}
+    return ConvertOutcome(
+        file=made.file,
+        digest=digest(files),
+        size_bytes=_size(target),
+        quantized=made.quantized,
+        weights=made.weights.count if made.weights else None,
+        weight_bits=made.weights.bits if made.weights else None,
+        kinds=made.weights.kinds if made.weights else {},
+    )
 
 
 def _size(folder: Path) -> int:

@@ -44,6 +44,8 @@ class FillMask:
     outputs: tuple[Mapping[str, int], ...] = ({"logits": 3},)
     arguments: Mapping[str, ValueType] = MappingProxyType({"mask_seed": Number(0, whole=True)})
 
+    predicts_tokens = True
+
     def prepare(self, rows: Dataset, question: Question) -> Prepared:
         """Return texts as token ids, one of which is that of the mask; a reference is the id of the hidden token."""
         texts = text.load_texts(question.model, maximum=question.maximum)

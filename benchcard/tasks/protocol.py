@@ -104,9 +104,9 @@ class Prepared:
             `{"pos_label": 1}`.
         facts: What the model's folder or `task_args` decide of predictions, by the column of `Results.quality`:
             `{"similarity_fn_name": "dot"}`.
-        code: The lines that make the same inputs, for the recipe of a model; None where no plain lines do.
         outputs_per_number: How many numbers the model gives for each number of its largest input, as the logits of a
             whole vocabulary for each token; batches are small where they are many.
+        code: The lines that make the same inputs, for the recipe of a model; None where no plain lines do.
     """
 
     rows: Iterator[Row]
@@ -119,8 +119,8 @@ class Prepared:
     meanings: Mapping[str, str] = field(default_factory=dict)
     metric_defaults: Mapping[str, object] = field(default_factory=dict)
     facts: Mapping[str, str] = field(default_factory=dict)
-    code: InputCode | None = None
     outputs_per_number: int = 1
+    code: InputCode | None = None
 
 
 @dataclass(frozen=True)
@@ -198,7 +198,8 @@ class Task(Protocol):
     A task may have an attribute `decides_by`: the figure of fidelity by which configurations are chosen instead of the
     first metric.
 
-    A task may have an attribute `counts_tokens`: whether throughput is shown in tokens, too.
+    A task may have an attribute `predicts_tokens`: whether its logits are of tokens and not of labels, and throughput
+    is shown in tokens, too.
 
     A task whose name optimum's `TasksManager` does not know has an attribute `loads_as`: the name of a task that it
     knows, whose model class is loaded.

@@ -48,6 +48,7 @@ class Row:
     digest: str | None = "1234"
     failures: Failures = dataclasses.field(default_factory=Failures)
     search: None = None
+    quantized: bool = False
 
 
 def made(kernels=(), level=None, operators=(("MatMul", 3),), weights=3, is_float_model=False, **given):

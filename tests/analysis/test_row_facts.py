@@ -7,7 +7,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from benchcard.analysis.row_facts import fidelity, recovery
+from benchcard.analysis import row_facts
+from benchcard.analysis.row_facts import fidelity, recovery, row_quality
 from benchcard.metrics.info import MetricInfo
 from benchcard.run.record import Outcomes
 from benchcard.steps.evaluate import CompareOutcome, CompareRequest, ScoreOutcome
@@ -43,3 +44,34 @@ def test_rows_that_were_not_compared_have_none(outcomes):
     assert recovery(row) is None
     assert fidelity(row) == {}
     assert CompareRequest.read_values({"figures": {}}) == CompareOutcome(figures={})
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "equal", "difference"),
+    [
+        ("kl_mean", Interval(0.03, 0.02, 0.05), 0.0, Interval(0.03, 0.02, 0.05)),
+        ("agreement", Interval(0.75, 0.5, 1.0), 1.0, Interval(-0.25, -0.5, 0.0)),
+    ],
+)
+def test_a_figure_of_fidelity_is_a_quality(monkeypatch, name, value, equal, difference):
+    """A row has the figure and its difference from that of the baseline, which equals itself; a row that was not
+    compared has neither. A metric of the same name comes first.
+    """
+    monkeypatch.setattr(row_facts, "same_model_as", lambda records, record: None)
+    monkeypatch.setattr(row_facts, "row_parameters", lambda record: {})
+
+    def quality(row, figures, metrics):
+        score, compared = ScoreOutcome(metrics=metrics), CompareOutcome(figures={}, fidelity=figures)
+        outcomes = Outcomes(
+            score=Outcome("score", "0", Path(), score), compare=Outcome("compare", "0", Path(), compared)
+        )
+        configuration = SimpleNamespace(row=row, baseline=0, evaluation_key="all")
+        failures = SimpleNamespace(of_quality=lambda: None)
+        record = SimpleNamespace(outcomes=outcomes, configuration=configuration, failures=failures)
+        found = row_quality(None, record, name)
+        return found.figure, found.difference
+
+    assert quality(1, {name: value}, {"perplexity": 9.0}) == (value, difference)
+    assert quality(0, {}, {"perplexity": 9.0}) == (Interval(equal), None)
+    assert quality(1, {}, {"perplexity": 9.0}) == (None, None)
+    assert quality(1, {name: value}, {name: 9.0}) == (Interval(9.0), None)

@@ -98,7 +98,7 @@ def test_a_node_in_a_loop_takes_what_all_its_turns_take(tmp_path):
 @pytest.mark.parametrize(("seconds", "called"), [(60.0, 11), (0.0, 3)])
 def test_a_short_call_is_noted_more_often(seconds, called, tmp_path, monkeypatch):
     """A call is noted ten times beside the first where that takes no time, and twice where it takes long."""
-    monkeypatch.setattr("benchcard.frameworks.onnxruntime._PROFILED_S", seconds)
+    monkeypatch.setattr("benchcard.frameworks.kernels._PROFILED_S", seconds)
     model = written(
         """<ir_version: 8, opset_import: ["" : 13]>
         g (float[B, 4] x) => (float[B, 4] y) { y = MatMul(x, w) }""",

@@ -313,6 +313,7 @@ EXAMPLES = {
     "squad_v2": answered(["a"], [["a"]]),
     "seqeval": {"predictions": [["B-A", "O"]], "references": [["B-A", "O"]]},
     "exact_match": {"predictions": ["a"], "references": ["a"]},
+    "perplexity": {"predictions": [-3.0, -1.5], "references": [2, 1]},
     "top_k_accuracy": {"prediction_scores": [[0.1, 0.2, 0.7], [0.6, 0.3, 0.1]], "references": [2, 1]},
     **{
         name: {"predictions": [1.0, 2.0, 4.0], "references": [1.0, 2.0, 3.0]} for name in ("pearson", "spearman", "mse")
@@ -336,7 +337,7 @@ def test_every_metric_is_a_module_of_evaluate(name):
     assert all(isinstance(figure.value, float) for figure in first.values())
     assert all(figure.info.unit is not None for figure in first.values())
     main = next(iter(first.values())).info
-    assert main.higher_is_better is (name != "mse")
+    assert main.higher_is_better is (name not in ("mse", "perplexity"))
 
 
 def test_several_labels_to_a_row():

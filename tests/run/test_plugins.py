@@ -42,7 +42,9 @@ import json
 import tempfile
 from pathlib import Path
 
+from benchcard.frameworks import Converted, Snippet
 from benchcard.frameworks.onnxruntime import OnnxRuntime
+from benchcard.graphs.weights import StoredWeights
 
 
 class Boxed(OnnxRuntime):
@@ -70,6 +72,17 @@ class Calibrating(Boxed):
         assert len(list(samples)) == len(shapes)
         (target / "parts" / "samples.json").write_text(json.dumps(shapes))
         return super().convert(graph, target, arguments, samples)
+
+
+class Telling(Calibrating):
+    libraries = ("numpy", "filelock")
+
+    def convert(self, graph, target, arguments, samples):
+        made = super().convert(graph, target, arguments, samples)
+        return Converted(made, quantized=True, weights=StoredWeights(1200, 4900, {"int4": 1100, "float32": 100}))
+
+    def snippet(self, repo_id, path, task):
+        return Snippet(("import gzip",), (f'model = gzip.open(f"{{folder}}/{path}")',), ("outputs = model, inputs",))
 """
 
 METRICS = """
@@ -187,6 +200,32 @@ def test_a_framework_calibrates_while_it_converts(modules, ground, tmp_path, hub
     (outcomes.convert.folder / "parts" / "away").symlink_to(ground / "model" / "config.json")
     with pytest.raises(BenchcardError, match="leads out of the folder of its model"):
         results.push_to_hub("local-user/other", **given)
+
+
+@pytest.mark.slow
+def test_a_framework_says_what_it_made(modules, ground, tmp_path, hub):
+    """A model that its framework quantized is called so: reasons, figures, the card's tags and the table of files say
+    what it stores, and the card has the framework's lines. The versions of its libraries are recorded.
+    """
+    registry.register_framework("telling", modules("boxed_frameworks", BOXED).Telling)
+    text = tiny_run.SPEC + "framework: telling\nduration: 0\nfixed: {calibration: {num_calibration_samples: 2}}\n"
+    results = Benchmark.from_spec(tiny_run.spec_with(ground, text, "telling.yaml")).run(
+        tmp_path / "run", progress=False
+    )
+    told = results.explain(0)
+    assert "`telling` made its model of the ONNX graph" in told
+    assert "with 1,100 weights as int4 and 100 weights as float32." in told
+    assert "not quantized" not in told
+    outcomes = results.records.records[0].outcomes
+    assert results.models["bits_per_weight"][0] == 4900 / outcomes.export.values.weights
+    assert "filelock" in results.records.info.versions
+    results.push_to_hub(MINE, endpoint=hub.endpoint, token=hub.token, artifacts=[0])
+    text = hub.read(MINE, "README.md").decode()
+    assert "- quantized\n" in text.partition("\n---\n")[0] + "\n"
+    assert "| `telling/model.gz` |   0 | int4    |  4.1 |" in text
+    assert 'folder = snapshot_download("local-user/model", allow_patterns=["*.json"' in text
+    assert 'model = gzip.open(f"{folder}/telling/model.gz")\ninputs = processor(images=' in text
+    assert text.index("import gzip\nfrom huggingface_hub") < text.index("outputs = model, inputs\n```")
 
 
 @pytest.fixture

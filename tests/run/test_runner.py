@@ -21,6 +21,7 @@ from benchcard.analysis.run_results import FRAMES
 from benchcard.cli.commands import main
 from benchcard.errors import BenchcardError, MachineError, SpecError
 from benchcard.publishing import facts
+from benchcard.run.runner import run_plan
 from benchcard.utils.values import Shape
 
 
@@ -290,6 +291,35 @@ def test_the_same_command_again_does_nothing_again(results, ground):
     assert Results.load(ground / "run").time.equals(results.time)
 
 
+def test_the_steps_of_some_rows_are_those_of_the_whole_run(results, ground, tmp_path):
+    """Untimed rows do what they lack, and what their comparison lacks, with the keys of the whole grid; nothing is
+    timed. A static row finds the calibration for the operators of all. A baseline has the data of all rows read.
+    """
+    import shutil
+
+    run = tmp_path / "run"
+    shutil.copytree(results.path, run)
+    lacking = ("sample", "quantize", "evaluate", "score", "compare")
+    for path in [*run.glob("times/*"), *(run / "steps").iterdir()]:
+        if path.parent.name == "times" or path.name.partition("-")[0] in lacking:
+            shutil.rmtree(path)
+    plan = Benchmark.from_spec(ground / "spec.yaml").configurations
+    (row,) = (
+        row for row in plan if row["quantization_approach"] == "static" and row["operators_to_quantize"] == ["Add"]
+    )
+
+    def made_by(number):
+        before = {path.name for path in (run / "steps").iterdir()}
+        run_plan(plan, run, rows=[number], timed=False, progress=False)
+        made = {path.name for path in (run / "steps").iterdir()} - before
+        assert made <= {path.name for path in (results.path / "steps").iterdir()}
+        assert not any((run / "times").iterdir())
+        return sorted(name.partition("-")[0] for name in made)
+
+    assert made_by(row.baseline) == ["compare", "evaluate", "sample", "score"]
+    assert made_by(row.row) == ["compare", "evaluate", "quantize", "score"]
+
+
 def test_damaged_rounds_are_said_and_timed_again(results, ground, tmp_path):
     """A byte that changed in the raw latencies is noticed, never averaged over, and the same command mends it."""
     import shutil
@@ -368,10 +398,10 @@ def test_other_libraries_and_machines_are_refused(results, ground, monkeypatch):
     from benchcard.run import runner
 
     real = machine.versions()
-    monkeypatch.setattr(checks, "library_versions", lambda: {**real, "onnxruntime": "0.1"})
+    monkeypatch.setattr(checks, "library_versions", lambda further: {**real, "onnxruntime": "0.1"})
     with pytest.raises(MachineError, match="onnxruntime"):
         Benchmark.from_spec(ground / "spec.yaml").run(ground / "run", progress=False)
-    monkeypatch.setattr(checks, "library_versions", lambda: real)
+    monkeypatch.setattr(checks, "library_versions", lambda further: real)
     for other, said in (({"processor": "Z80"}, "Z80"), ({"quota_cpus": 0.25}, r"this is .* a CPU quota of 0\.25\)")):
         here = replace(machine.this_machine(), **other)
         monkeypatch.setattr(runner, "this_machine", lambda here=here: here)

@@ -12,6 +12,9 @@ import tiny_text
 from benchcard.errors import SpecError
 from benchcard.evaluation.fidelity import compare_outputs
 from benchcard.evaluation.rows import Rows, items_of, write_predictions
+from benchcard.steps import models
+from benchcard.steps.data import ShapeOutcome
+from benchcard.steps.step import Outcome
 from benchcard.tasks.text_generation import TextGeneration
 
 TASK = "text-generation"
@@ -265,6 +268,18 @@ def test_batches_are_small_where_the_vocabulary_is_large(tmp_path, data):
         items = Rows(model / "rows").items
         sizes.append(len(next(items.batches())[0]))
     assert sizes[1] == 1 < sizes[0]
+
+
+@pytest.mark.parametrize(("task", "labels"), [(TASK, None), ("token-classification", 2)])
+def test_logits_of_tokens_are_no_labels(tmp_path, task, labels):
+    """A given graph of a language model is not refused because its configuration names two labels, as many do."""
+    (tmp_path / "config.json").write_text('{"model_type": "gpt2", "id2label": {"0": "LABEL_0", "1": "LABEL_1"}}')
+    np.savez(tmp_path / "inputs.npz", input_ids=np.zeros((1, 3), dtype=np.int64))
+    request = models.ExportRequest(
+        model={}, model_folder=tmp_path, task=task, opset=None, from_transformers=False, file_name=None
+    )
+    example = Outcome("shape", "", tmp_path, ShapeOutcome(input_length=3))
+    assert models._contract(request, example).labels == labels
 
 
 @pytest.mark.slow

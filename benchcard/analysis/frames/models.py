@@ -92,7 +92,7 @@ def _bits_per_weight(record: Record) -> float | None:
     A row that failed before it had its model has none, although the float graph was made for it.
     """
     file, export = reasons.model_file(record), record.outcomes.export
-    if record.outcomes.convert or file is None or export is None:
+    if file is None or export is None:
         return None
     bits, weights = file.values.weight_bits, export.values.weights
     return bits / weights if bits and weights else None

@@ -42,7 +42,7 @@ CPU_EXPLANATION = (
 )
 _BEFORE_BLOCK_MARKER = re.compile(r"\A(?:(?=[-+#>=~])|\d+(?=[.)]))")
 # The libraries that run models.
-_LIBRARIES = ("benchcard", "onnxruntime", "torch")
+_LIBRARIES = ("benchcard", "onnxruntime", "torch", "openvino")
 # Below this time per configuration and shape, the card warns that small differences cannot be detected.
 _SHORT_DURATION_S = 10
 

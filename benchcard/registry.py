@@ -84,7 +84,7 @@ _BUILT_IN: Mapping[str, Mapping[str, str]] = {
 }
 
 EVALUATE_METRICS: frozenset[str] = frozenset(
-    {"code_eval", "cuad", "mae", "mase", "pearsonr", "poseval", "r_squared", "spearmanr", "trec_eval"}
+    {"code_eval", "cuad", "mae", "mase", "pearsonr", "poseval", "r_squared", "spearmanr", "ter", "trec_eval"}
 )
 """Metrics of `evaluate` on the Hub whose ids look like misspelled ids of built-in metrics.
 

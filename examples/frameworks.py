@@ -26,12 +26,17 @@ benchmark = Benchmark(
     grid={
         "framework": ["onnxruntime", "openvino", "pytorch"],
         # For ONNX Runtime; the others do not know it.
-        "quantization_approach": ["dynamic", "static"],
+        "quantization_approach": ["dynamic", "static", "weight_only"],
         "apply_quantization": [False, True],
         # For OpenVINO. int8 is calibrated on the samples of ONNX Runtime's static model.
         "framework_args.dtype": [None, "fp16", "int8", "int8_weights", "int4_weights"],
     },
-    fixed={"activations_dtype": "uint8", "calibration": {"num_calibration_samples": 64}},
+    fixed={
+        "bits": 4,
+        "accuracy_level": 4,
+        "activations_dtype": "uint8",
+        "calibration": {"num_calibration_samples": 64},
+    },
     batch_sizes=[32],
     duration=1,  # seconds for each configuration; use 15 for published figures
 )

@@ -88,6 +88,11 @@ def _model(kind: str, attention: str) -> Any:
     if kind == "distilbert":
         config = t.DistilBertConfig(dim=32, n_layers=LAYERS, n_heads=2, hidden_dim=64, **text, **how)
         return t.DistilBertForSequenceClassification(config).eval()
+    if kind == "gpt2":
+        config = t.GPT2Config(
+            n_embd=32, n_layer=LAYERS, n_head=2, n_positions=32, vocab_size=50, use_cache=False, pad_token_id=0, **how
+        )
+        return t.GPT2ForTokenClassification(config).eval()
     raise ValueError(kind)
 
 

@@ -36,12 +36,13 @@ def model_file(record: Record) -> Outcome[ModelFile] | None:
     if record.digest is None:
         return None
     outcomes = record.outcomes
-    return outcomes.convert or (outcomes.quantize if record.configuration.quantized else outcomes.export)
+    return outcomes.convert or (outcomes.quantize if record.configuration.quantized else outcomes.float_graph)
 
 
 def run_notes(records: Records) -> list[str]:
-    """Return notes on quantized rows that are computed in float32, on rows whose outputs depend on the batch, on rows
-    whose graphs cut texts that others do not, and on runs of an earlier version.
+    """Return notes on quantized rows that are computed in float32, on operators whose weights no node has quantized, on
+    rows whose outputs depend on the batch, on rows whose graphs cut texts that others do not, and on runs of an earlier
+    version.
     """
 
     def subject(rows: Sequence[Record]) -> str:
@@ -60,6 +61,12 @@ def run_notes(records: Records) -> list[str]:
             f"{subject(others)} quantized and computed in float32: here ONNX Runtime fuses none of "
             "their nodes with the conversions to 8 bits and back around them, which take time and save none"
         )
+    left: dict[str, list[Record]] = {}
+    for record in records.records:
+        if names := row_facts.operators_left(record):
+            left.setdefault(names, []).append(record)
+    for names, affected in left.items():
+        notes.append(f"{subject(affected)} quantized without the weights of {names}: see `benchcard show --explain`")
     for batches, note in padding.NOTES.items():
         if affected := [record for record in records.records if _batches(record) == batches]:
             notes.append(f"the outputs of {_name_rows(affected)} {note}")
@@ -127,7 +134,8 @@ def explain_row(records: Records, record: Record, quality: Mapping[int, float], 
         elif any(kernel.numbers == "conversion" or _QUANTIZED_KERNEL.match(kernel.name) for kernel in kernels):
             yield "Its graph was already quantized, and is run unchanged."
         elif record.digest is not None:
-            yield "It is not quantized."
+            cast = ": its graph is in float16, with inputs and outputs in float32" if record.outcomes.cast else ""
+            yield f"It is not quantized{cast}."
         yield from _explain_time(records, record)
         return
     quantized = record.outcomes.quantize
@@ -145,7 +153,11 @@ def explain_row(records: Records, record: Record, quality: Mapping[int, float], 
         yield f"Exclusion {describe_exclusion(exclusion)}."
     for note in report.notes:
         yield f"{note[0].upper()}{note[1:]}."
-    if not report.is_float_model:
+    if not report.is_float_model and row["quantization_approach"] == "weight_only":
+        rounds = quantized.values.how.resolved.accuracy_level == 4
+        numbers = "activations rounded to int8 (`accuracy_level: 4`)" if rounds else "floating-point activations"
+        yield f"Only weights are quantized: products are those of {numbers}."
+    elif not report.is_float_model:
         yield from _explain_kernels(record, {count.operator: count.quantized for count in report.operators})
     yield from _explain_time(records, record)
     if row_facts.saturation_risk(records, record):
@@ -284,14 +296,15 @@ def describe_exclusion(exclusion: Exclusion) -> str:
 def _explain_losses(record: Record, losses: ExplainOutcome) -> Iterator[str]:
     """Yield what quantization cost the outputs, which layers cost most, and how to keep them in float32."""
     outputs, layers = losses.outputs, losses.layers
+    dtype = "float16" if record.outcomes.cast else "float32"
     if not outputs.is_finite:
         yield "Some of its outputs are not finite."
     elif outputs.snr_db is None:
-        yield "Its outputs are those of float32."
+        yield f"Its outputs are those of {dtype}."
     else:
         distance = "far from" if outputs.is_far else "close to"
         figures = f"{outputs.snr_db:.1f} dB, at most {outputs.max_abs_difference:.3g} apart"
-        yield f"Its outputs are {distance} those of float32: {figures}."
+        yield f"Its outputs are {distance} those of {dtype}: {figures}."
     if layers:
         costs = ", ".join(f"`{layer.node}` ({format_loss(layer.effect)})" for layer in layers)
         certainty = "" if losses.is_complete else f", as far as {pluralize(losses.trials, 'trial')} can tell"

@@ -27,12 +27,12 @@ if TYPE_CHECKING:
 _PARAMETERS = (
     "from_transformers apply_quantization quantization_approach operators_to_quantize node_exclusion per_channel "
     "reduce_range weights_dtype activations_dtype quant_format weights_symmetric activations_symmetric "
-    "matmul_const_b_only calibration"
+    "matmul_const_b_only bits block_size algorithm accuracy_level dtype calibration"
 )
 
 
 class OnnxRuntime:
-    """The framework `onnxruntime`: fp32, dynamically and statically quantized graphs."""
+    """The framework `onnxruntime`: float and quantized graphs."""
 
     parameters = frozenset(_PARAMETERS.split())
     arguments: Mapping[str, ValueType] = MappingProxyType(

@@ -6,6 +6,7 @@ import contextlib
 import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import onnx
@@ -38,6 +39,7 @@ class Graph:
         producers: Tensor name -> name of the node that computes it; in `consumers`, of the nodes that read it.
         captured: Tensors that a subgraph reads from this graph.
         weights: Names of the initializers -> their element type (`TensorProto.DataType`).
+        weight_shapes: Names of the initializers -> their shape.
         types: Names of the other tensors -> their element type, where it is known.
         constants: Tensors that depend on no input: initializers, and what is computed from them alone.
     """
@@ -47,6 +49,7 @@ class Graph:
     consumers: Mapping[str, tuple[str, ...]]
     captured: frozenset[str]
     weights: Mapping[str, int]
+    weight_shapes: Mapping[str, tuple[int, ...]]
     types: Mapping[str, int]
     constants: frozenset[str]
     outputs: frozenset[str]
@@ -103,6 +106,7 @@ def graph_of(model: onnx.ModelProto, infer_types: bool = True) -> Graph:
         consumers={tensor: tuple(names) for tensor, names in consumers.items()},
         captured=frozenset(captured),
         weights=weights,
+        weight_shapes={weight.name: tuple(weight.dims) for weight in model.graph.initializer},
         types=_element_types(model, infer_types),
         constants=frozenset(constants),
         outputs=frozenset(value.name for value in model.graph.output),
@@ -138,6 +142,16 @@ def name_nodes(model: onnx.ModelProto) -> None:
             node.name = name
             taken.add(name)
         seen.add(node.name)
+
+
+def sort_nodes(model: onnx.ModelProto) -> None:
+    """Put each node of a graph after those whose outputs it reads."""
+    nodes = list(model.graph.node)
+    makers = {tensor: index for index, node in enumerate(nodes) for tensor in node.output if tensor}
+    reads = (sorted(captured_tensors(node).union(node.input)) for node in nodes)
+    before = {index: [makers[tensor] for tensor in tensors if tensor in makers] for index, tensors in enumerate(reads)}
+    del model.graph.node[:]
+    model.graph.node.extend(nodes[index] for index in TopologicalSorter(before).static_order())
 
 
 def rename_values(model: onnx.ModelProto, names: Mapping[str, str]) -> None:

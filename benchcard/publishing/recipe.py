@@ -124,6 +124,8 @@ def make_recipe(record: Record, graph: str, target: str, data: Source, processor
     if export is None or quantize is None:
         raise NoRecipe("it was not quantized")
     path, settings = path_of(export), quantize.values.how
+    if settings.approach == "weight_only":
+        raise NoRecipe("benchcard writes recipes of dynamic and static quantization only")
     model = onnx.load(str(path), load_external_data=False)
     if not _is_plain(model):
         raise NoRecipe("the float graph has to be prepared before onnxruntime can quantize it")

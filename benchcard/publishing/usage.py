@@ -20,7 +20,7 @@ from benchcard import registry
 from benchcard.card.markdown.inline import escape
 from benchcard.frameworks import Snippet
 from benchcard.graphs.signature import graph_inputs, only_batch_size, only_length
-from benchcard.publishing.weights import FOLDER, Weights, external_weights, has_processor
+from benchcard.publishing.weights import DTYPES, FOLDER, Weights, external_weights, has_processor
 from benchcard.tasks.pooling import Pooling
 
 # Tasks whose pipelines of Transformers.js give what was measured, and names of pipelines that differ from the task's.
@@ -118,7 +118,9 @@ def section(
     rows = files if len(files) == 1 else [f"* {file}" for file in files]
     lines = ["### Load the model", "", *rows, "", *python, ""]
     if javascript is not None:
-        options = f'dtype: "{"q8" if first.quantized else "fp32"}"'
+        # Without a name for a kind of file, the one that is loaded for float32 is replaced.
+        dtype = DTYPES.get(first.name)
+        options = f'dtype: "{dtype}"' if dtype else f'model_file_name: "{first.name[:-5]}", dtype: "fp32"'
         if external := external_weights(first.source):
             options += f", use_external_data_format: {len(external)}"
         lines += [

@@ -6,8 +6,8 @@ configuration and processor files at the root of the repository. The code that l
 push to `push`.
 
 Source: https://huggingface.co/docs/transformers.js/guides/dtypes (`q8` loads `onnx/model_quantized.onnx`, `fp32` loads
-`onnx/model.onnx`, and `model_file_name` replaces `model`); https://huggingface.co/docs/optimum-onnx (`file_name`,
-`subfolder`).
+`onnx/model.onnx`, `q4` loads `onnx/model_q4.onnx`, and `model_file_name` replaces `model`);
+https://huggingface.co/docs/optimum-onnx (`file_name`, `subfolder`).
 """
 
 from __future__ import annotations
@@ -61,6 +61,14 @@ ROOT_FILES = (
     "sentencepiece.bpe.model",
     "tokenizer.model",
 )
+# The files that Transformers.js loads by a `dtype`.
+DTYPES = {
+    "model.onnx": "fp32",
+    "model_fp16.onnx": "fp16",
+    "model_quantized.onnx": "q8",
+    "model_q4.onnx": "q4",
+    "model_q4f16.onnx": "q4f16",
+}
 # The endings of the keys under which transformers stores where something was loaded from, as `_name_or_path`.
 _PATH_KEYS = ("name_or_path", "_file", "_dir")
 
@@ -92,7 +100,7 @@ def chosen_weights(
 ) -> tuple[Weights, ...]:
     """Return the models to publish, without duplicates: of the `best` row, of `all` rows, of `none`, or of given ones.
 
-    The first quantized model and the first other one have the names that libraries load by default.
+    The first model of each kind has the name that libraries load by default.
 
     Raises:
         BenchcardError: There is no such row, or it has no model of its own to publish.
@@ -125,11 +133,19 @@ def chosen_weights(
                 row, quantized, model.values.file, source, folder, framework, home=model.folder
             )
             continue
-        suffix = "_quantized.onnx" if quantized else ".onnx"
-        is_first = all(weights.quantized != quantized for weights in chosen.values() if weights.folder == FOLDER)
-        name = f"model{suffix}" if is_first else f"model_row{row}{suffix}"
+        kind = _kind(record)
+        is_first = all(weights.path != f"{FOLDER}/model{kind}.onnx" for weights in chosen.values())
+        name = f"model{kind}.onnx" if is_first else f"model_row{row}{kind}.onnx"
         chosen[record.digest] = Weights(row, quantized, name, source)
     return tuple(chosen.values())
+
+
+def _kind(record: Record) -> str:
+    """Return the ending of the name of a graph's file, as `_q4f16`."""
+    row, is_half = record.configuration, record.outcomes.cast is not None
+    if row["quantization_approach"] == "weight_only":
+        return f"_q{row['bits']}{'f16' if is_half else ''}"
+    return "_quantized" if row.quantized else "_fp16" if is_half else ""
 
 
 def without_model(results: RunResults, row: int) -> str | None:

@@ -10,7 +10,7 @@ from types import MappingProxyType
 
 from benchcard.quantization.operators import requested_operators, supported_operators
 from benchcard.quantization.outcomes import QuantizationReport
-from benchcard.quantization.settings import PARAMETERS, STATIC_ONLY, Quantization
+from benchcard.quantization.settings import PARAMETERS, Quantization
 from benchcard.utils.text import join_names, quote_names
 
 # Parameters of a row that become something else in a `Quantization`, and why they make no difference.
@@ -85,8 +85,8 @@ def _parameter_reasons(report: QuantizationReport, a: Quantization, b: Quantizat
         value, other = getattr(a.resolved, name), getattr(b.resolved, name)
         if not report.weights_quantized and (name == "weights_dtype" or name in _WEIGHT_REASONS):
             yield f"{name} changes nothing: no weight is quantized"
-        elif a.approach == "dynamic" and name in STATIC_ONLY:
-            yield f"{name} changes nothing: {STATIC_ONLY[name]}"
+        elif name in a.ignored:
+            yield f"{name} changes nothing: {a.ignored[name]}"
         elif value == other:
             yield f"{name} is `{str(value).lower() if isinstance(value, bool) else value}` by default"
         elif name in _WEIGHT_REASONS:
@@ -122,5 +122,4 @@ def _without_kernel(operators: Iterable[str], settings: Quantization) -> Iterato
     """Yield which operators the quantizer cannot quantize; nothing where it can quantize all."""
     supported = supported_operators(settings)
     if unsupported := [operator for operator in operators if operator not in supported]:
-        kernel = "dynamic kernel" if settings.approach == "dynamic" else f"{settings.layout} form"
-        yield f"{quote_names(unsupported)} {'has' if len(unsupported) == 1 else 'have'} no {kernel}"
+        yield f"{quote_names(unsupported)} {'has' if len(unsupported) == 1 else 'have'} no {settings.form}"

@@ -95,7 +95,7 @@ def _remark(graph: Graph, exclusion: str, nodes: tuple[str, ...], settings: Quan
     requested, supported = requested_operators(settings), supported_operators(settings)
     operators_by_reason: dict[str, list[str]] = {}
     for operator in dict.fromkeys(graph.nodes[name].op_type for name in nodes):
-        kernel = "not quantized here anyway" if operator in supported else f"without a {settings.layout} kernel"
+        kernel = "not quantized here anyway" if operator in supported else f"without a {settings.form}"
         reason = kernel if operator in requested else "not among the operators to quantize"
         operators_by_reason.setdefault(reason, []).append(operator)
     parts = [

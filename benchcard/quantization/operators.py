@@ -6,6 +6,7 @@ registries. Tests compare these rules with quantized graphs. The quantization it
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Callable, Mapping
 from enum import StrEnum
@@ -22,7 +23,7 @@ from benchcard.utils.text import did_you_mean, join_names
 # The operator types that a quantizer writes, beside those whose name starts with `QLinear`.
 _INTEGER_NAMES = (
     "QuantizeLinear DequantizeLinear DynamicQuantizeLinear MatMulInteger ConvInteger DynamicQuantizeLSTM QAttention "
-    "QEmbedLayerNormalization QGemm"
+    "QEmbedLayerNormalization QGemm MatMulNBits GatherBlockQuantized"
 )
 _INTEGER_OPERATORS = frozenset(_INTEGER_NAMES.split())
 
@@ -38,13 +39,22 @@ class FloatReason(StrEnum):
     INPUT_IN_FLOAT = "the input is not quantized"
     UNSUPPORTED = "the quantizer does not support the attributes or inputs"
     SHARED_INPUT = "other nodes read the input too, and would get the output instead"
+    ONLY_BY_NAME = "by default weight-only quantization takes `MatMul` alone: name it in `operators_to_quantize` too"
+    NOT_A_MATRIX = "the weight is not a matrix"
+    ODD_BLOCKS = "`k_quant` in 4 bits needs an even number of blocks: use a smaller `block_size`"
+    TABLE = "a table is quantized by `rtn`, in 4 bits, and from opset 21 on (`framework_args: {opset: 21}`)"
     CAPTURED = "a subgraph (of `If` or `Loop`), which the quantizer does not see, reads the same tensor"
 
 
 def known_operators(approach: str) -> tuple[str, ...]:
-    """Return the operator types that ONNX Runtime's quantizer knows for an approach, sorted."""
+    """Return the operator types that ONNX Runtime's quantizer knows for an approach, sorted.
+
+    For weight-only, `Gemm` is one of them, because it can be written as a `MatMul` and an `Add`.
+    """
     from onnxruntime.quantization.registry import IntegerOpsRegistry, QDQRegistry, QLinearOpsRegistry
 
+    if approach == "weight_only":
+        return ("Gather", "Gemm", "MatMul")
     return tuple(sorted(IntegerOpsRegistry if approach == "dynamic" else {*QDQRegistry, *QLinearOpsRegistry}))
 
 
@@ -55,8 +65,8 @@ def supported_operators(settings: Quantization) -> frozenset[str]:
     """
     from onnxruntime.quantization.registry import QLinearOpsRegistry
 
-    if settings.layout == "dynamic":
-        return frozenset(known_operators("dynamic"))
+    if settings.layout in ("dynamic", "weight_only"):
+        return frozenset(known_operators(settings.layout))
     if settings.layout == "QOperator":
         return frozenset(QLinearOpsRegistry)
     return frozenset((*known_operators("static"), *known_operators("dynamic")))
@@ -90,6 +100,11 @@ def check_settings(settings: Quantization) -> None:
                 f"It knows {join_names(known)}."
             )
     resolved = settings.resolved
+    if (resolved.algorithm, resolved.bits) == ("hqq", 8):
+        raise ArtifactError(
+            "ONNX Runtime has no kernel on the CPU for weights of `hqq` in 8 bits. Use `bits: 4`, or the `algorithm` "
+            "`rtn` or `k_quant`."
+        )
     if (resolved.approach, resolved.activations_dtype, resolved.weights_dtype) == ("static", "int8", "uint8"):
         raise ArtifactError(
             "ONNX Runtime has no static kernels for int8 activations with uint8 weights. "
@@ -106,6 +121,7 @@ def float_reasons(graph: Graph, settings: Quantization) -> Mapping[str, FloatRea
         "QDQ": _qdq_rule,
         "QOperator": _qoperator_rule,
         "dynamic": _dynamic_rule,
+        "weight_only": _weight_only_rule,
     }[settings.layout]
     # A node that only passes numbers on stays in float where its input does: the rules need what is quantized so far.
     quantized: set[str] = set()
@@ -113,6 +129,8 @@ def float_reasons(graph: Graph, settings: Quantization) -> Mapping[str, FloatRea
     reasons: dict[str, FloatReason | None] = {}
     for name, node in graph.nodes.items():
         if _quantized_as(node, settings) not in types or _is_other_attention(node, settings):
+            continue
+        if settings.layout == "weight_only" and node.op_type == "Gather" and not graph.is_float_weight(node.input[0]):
             continue
         if name in settings.nodes_to_exclude:
             reasons[name] = FloatReason.EXCLUDED
@@ -153,7 +171,7 @@ def _unsafe(graph: Graph, node: NodeProto, settings: Quantization) -> FloatReaso
     a `Relu` after an 8-bit node, which is right only where nothing else reads that node. QDQ and QOperator cut the
     numbers before a `Relu` to its range, even where they are an output of the graph.
     """
-    removable = settings.layout != "dynamic" and node.op_type in ("Relu", "Clip")
+    removable = settings.approach == "static" and node.op_type in ("Relu", "Clip")
     in_8_bits = settings.layout == "QOperator" or (
         settings.layout == "dynamic" and node.op_type in ("Gather", "Transpose")
     )
@@ -169,10 +187,14 @@ def _unsafe(graph: Graph, node: NodeProto, settings: Quantization) -> FloatReaso
 def _quantized_as(node: NodeProto, settings: Quantization) -> str:
     """Return the operator type under which the quantizer sees a node: dynamic quantization splits a plain `Gemm`."""
     if settings.layout == "dynamic" and node.op_type == "Gemm":
-        defaults: dict[str, float] = {"alpha": 1.0, "beta": 1.0, "transA": 0}
-        is_plain = all(attribute_value(node, name, default) == default for name, default in defaults.items())
-        return "MatMul" if is_plain else "Gemm"
+        return "MatMul" if _is_plain(node) else "Gemm"
     return str(node.op_type)
+
+
+def _is_plain(node: NodeProto) -> bool:
+    """Return whether a `Gemm` is a `MatMul` and an `Add`."""
+    defaults: dict[str, float] = {"alpha": 1.0, "beta": 1.0, "transA": 0}
+    return all(attribute_value(node, name, default) == default for name, default in defaults.items())
 
 
 # Operators whose output takes over the scale of their first input, and that stay in float where that input does.
@@ -278,3 +300,36 @@ def _dynamic_rule(graph: Graph, node: NodeProto, settings: Quantization, quantiz
     if reason is None:
         quantized.update(marked)
     return reason
+
+
+def matrix_of(graph: Graph, node: NodeProto) -> tuple[str, bool]:
+    """Return the second matrix of a `MatMul` or `Gemm`, and whether it is transposed, by the node or before it.
+
+    PyTorch's exporters leave large weights to be transposed in the graph.
+    """
+    matrix, is_transposed = node.input[1], bool(attribute_value(node, "transB", 0))
+    before = graph.producer(matrix)
+    if before is None or before.op_type != "Transpose" or attribute_value(before, "perm", [1, 0]) != [1, 0]:
+        return matrix, is_transposed
+    source = before.input[0]
+    return (source, not is_transposed) if source in graph.weights else (matrix, is_transposed)
+
+
+def _weight_only_rule(graph: Graph, node: NodeProto, settings: Quantization, quantized: set[str]) -> FloatReason | None:
+    """Apply the rule of `MatMulNBitsQuantizer`: a matrix of weights is stored in blocks of few bits."""
+    operator, how = node.op_type, settings.resolved
+    weight, is_transposed = (node.input[0], False) if operator == "Gather" else matrix_of(graph, node)
+    shape = graph.weight_shapes.get(weight, ())
+    if not graph.is_float_weight(weight):
+        return _not_float(graph, weight) or FloatReason.NOT_CONSTANT
+    if operator != "MatMul" and settings.operators_to_quantize is None:
+        return FloatReason.ONLY_BY_NAME
+    if operator == "Gemm" and not _is_plain(node):
+        return FloatReason.UNSUPPORTED
+    if len(shape) != 2:
+        return FloatReason.NOT_A_MATRIX
+    if operator == "Gather":
+        return None if (how.algorithm, how.bits) == ("rtn", 4) and graph.opset >= 21 else FloatReason.TABLE
+    rows = shape[1] if is_transposed else shape[0]
+    blocks = math.ceil(rows / (how.block_size or rows))
+    return FloatReason.ODD_BLOCKS if (how.algorithm, how.bits) == ("k_quant", 4) and blocks % 2 else None

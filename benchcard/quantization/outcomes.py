@@ -39,7 +39,7 @@ class QuantizationReport:
     Attributes:
         digest: SHA-256 of the written model's content (see `graphs.files.model_digest`).
         nodes_eligible: Nodes whose operator was asked for and has a kernel for the approach, excluded ones among them.
-        weights_quantized: Weights that are 8-bit integers now; biases, which become int32, are not counted.
+        weights_quantized: Weights that are integers of at most 8 bits now; biases, which become int32, do not count.
         weights_per_channel: Those of them with one scale per channel.
         is_float_model: True where nothing was quantized; the written model then is the float model itself.
     """

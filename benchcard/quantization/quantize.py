@@ -39,6 +39,7 @@ from benchcard.quantization.operators import (
 from benchcard.quantization.outcomes import QuantizationReport
 from benchcard.quantization.report import make_report
 from benchcard.quantization.settings import Quantization
+from benchcard.quantization.weight_only import quantize_weights
 from benchcard.utils.text import quote_names
 
 # Tensors that a message names; further ones are counted.
@@ -72,6 +73,8 @@ def quantize_model(
             with _reporting_errors(graph, settings, (written.parent, Path(folder))):
                 if settings.approach == "static":
                     _quantize_static(prepared, written, settings, ranges)
+                elif settings.approach == "weight_only":
+                    quantize_weights(prepared, written, settings)
                 else:
                     _quantize_dynamic(prepared, written, settings)
             result = onnx.load(str(written), load_external_data=False)

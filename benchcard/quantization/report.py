@@ -24,12 +24,14 @@ from benchcard.quantization.operators import (
     supported_operators,
 )
 from benchcard.quantization.outcomes import OperatorCount, QuantizationReport
-from benchcard.quantization.settings import STATIC_ONLY, Quantization
+from benchcard.quantization.settings import Quantization
 
-# What a node stays for these reasons; else, "in float32".
+# What a node stays for these reasons; else, in the numbers of the graph.
 _STATES: Mapping[FloatReason | None, str] = MappingProxyType(
     {FloatReason.DOUBLE: "in float64", FloatReason.NOT_FLOAT: "unquantized"}
 )
+# The input of operators with weights in blocks that has these weights.
+_PACKED: Mapping[str, int] = MappingProxyType({"MatMulNBits": 1, "GatherBlockQuantized": 0})
 
 
 def make_report(
@@ -99,7 +101,10 @@ def _is_between_pairs(quantized: Graph, node: onnx.NodeProto, before: Graph) -> 
 
 
 def _count_quantized_weights(graph: Graph, quantized: onnx.ModelProto) -> tuple[int, int]:
-    """Return the number of 8-bit weights that the quantizer made, scalars aside, and of those with channel scales."""
+    """Return the number of weights that became integers, scalars aside, and of those with channel scales."""
+    packed = {node.input[_PACKED[node.op_type]] for node in quantized.graph.node if node.op_type in _PACKED}
+    if packed := packed.difference(graph.weights):
+        return len(packed), 0
     tensors = {tensor.name: tensor for tensor in quantized.graph.initializer}
     made = [tensor for name, tensor in tensors.items() if name.endswith("_quantized") and name not in graph.weights]
     weights = [
@@ -119,6 +124,7 @@ def _notes(
     weights: int,
     per_channel: int,
 ) -> Iterator[str]:
+    dtype = "float16" if onnx.TensorProto.FLOAT16 in graph.weights.values() else "float32"
     if not changed:
         yield "nothing was quantized: this is the float model"
     yield from _notes_on_operators(graph, settings, bool(reasons))
@@ -129,17 +135,16 @@ def _notes(
         if name not in changed and reason != FloatReason.EXCLUDED
     )
     for (operator, reason), count in unchanged.items():
-        state = _STATES.get(reason, "in float32")
+        state = _STATES.get(reason, f"in {dtype}")
         yield f"{count} of {totals[operator]} `{operator}` {_stay(count)} {state}: {reason or 'the reason is unknown'}"
     for parameter in ("per_channel", "reduce_range"):
         if getattr(settings, parameter) and not weights:
             yield f"{parameter} changes nothing: no weight is quantized"
     if settings.per_channel and weights and not per_channel:
         yield "per_channel changes nothing: no quantized operator has a scale per channel"
-    if settings.approach == "dynamic":
-        for parameter, why in STATIC_ONLY.items():
-            if getattr(settings, parameter) not in (None, getattr(settings.resolved, parameter)):
-                yield f"{parameter} changes nothing: {why}"
+    for parameter, why in settings.ignored.items():
+        if getattr(settings, parameter) not in (None, getattr(settings.resolved, parameter)):
+            yield f"{parameter} changes nothing: {why}"
 
 
 def _notes_on_operators(graph: Graph, settings: Quantization, has_eligible: bool) -> Iterator[str]:
@@ -156,8 +161,7 @@ def _notes_on_operators(graph: Graph, settings: Quantization, has_eligible: bool
                 else "`Gemm` has no dynamic kernel of its own: it is quantized as `MatMul`, which was not asked for"
             )
         elif operator not in supported:
-            kernel = "dynamic kernel" if settings.approach == "dynamic" else "QOperator form"
-            yield f"`{operator}` has no {kernel}: it stays in float32"
+            yield f"`{operator}` has no {settings.form}: it stays in float32"
     if "Attention" in requested_operators(settings):
         count = sum(graph.nodes[name].op_type == "Attention" for name in protected_nodes(graph, settings))
         if count:

@@ -34,10 +34,16 @@ from benchcard.utils.text import quote_names
 
 # Seconds of a step of a small model, and more for each GB of weights. `prepare` begins with the imports.
 _STEP_S: Mapping[str, float] = {
-    "prepare": 4.0, "export": 1.2, "convert": 3.0, "sample": 0.3, "calibrate": 1.0, "quantize": 0.25, "explain": 0.2,
-    "rank": 1.0, "evaluate": 0.2, "score": 0.05, "compare": 0.05, "shape": 0.05, "metric": 1.0,
+    "prepare": 4.0, "export": 1.2, "cast": 0.3, "convert": 3.0, "sample": 0.3, "calibrate": 1.0, "quantize": 0.25,
+    "explain": 0.2, "rank": 1.0, "evaluate": 0.2, "score": 0.05, "compare": 0.05, "shape": 0.05, "metric": 1.0,
 }  # fmt: skip
-_STEP_S_PER_GB: Mapping[str, float] = {"export": 30.0, "convert": 30.0, "quantize": 15.0, "calibrate": 10.0}
+_STEP_S_PER_GB: Mapping[str, float] = {
+    "export": 30.0,
+    "cast": 10.0,
+    "convert": 30.0,
+    "quantize": 15.0,
+    "calibrate": 10.0,
+}
 _START_S = 1.0
 # Forward passes of a step, where neither examples nor calibration samples decide.
 _PASSES = {"explain": 30, "rank": 100}

@@ -13,7 +13,14 @@ from benchcard.run.traits import Traits
 from benchcard.sources.resolve import Sources
 from benchcard.spec.plan import Plan
 from benchcard.steps.data import ShapeOutcome, ShapeRequest
-from benchcard.steps.models import ConvertOutcome, ConvertRequest, ExportOutcome, ExportRequest, GraphReport
+from benchcard.steps.models import (
+    CastRequest,
+    ConvertOutcome,
+    ConvertRequest,
+    ExportOutcome,
+    ExportRequest,
+    GraphReport,
+)
 from benchcard.steps.quantize import QuantizeOutcome, QuantizeRequest
 from benchcard.steps.step import AnyRequest, Outcome
 
@@ -45,7 +52,7 @@ def planned_rows(
 def _placeholder(request: AnyRequest) -> object:
     """Return the values that the pipeline of a row reads from an outcome, with the step's key as the digest."""
     match request:
-        case ExportRequest():
+        case ExportRequest() | CastRequest():
             return ExportOutcome(file="", digest=request.key, size_bytes=0, report=GraphReport())
         case ConvertRequest():
             return ConvertOutcome(file="", digest=request.key)

@@ -84,6 +84,7 @@ class Outcomes:
     prepare: Outcome[RowsOutcome] | None = None
     sample: Outcome[RowsOutcome] | None = None
     export: Outcome[ExportOutcome] | None = None
+    cast: Outcome[ExportOutcome] | None = None
     calibrate: Outcome[CalibrateOutcome] | None = None
     quantize: Outcome[QuantizeOutcome] | None = None
     convert: Outcome[ConvertOutcome] | None = None
@@ -94,9 +95,14 @@ class Outcomes:
     compare: Outcome[CompareOutcome] | None = None
 
     @property
+    def float_graph(self) -> Outcome[ExportOutcome] | None:
+        """The graph of the row before it is quantized, in float16 where the row has this."""
+        return self.cast or self.export
+
+    @property
     def graph(self) -> Outcome[QuantizeOutcome] | Outcome[ExportOutcome] | None:
         """The ONNX graph of the row: the quantized one, or else the float one."""
-        return self.quantize or self.export
+        return self.quantize or self.float_graph
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,7 @@ from benchcard.spec.parameters import AUTO_DEFAULTS
 from benchcard.spec.plan import Configuration, Plan, calibration_method
 from benchcard.steps.data import PrepareRequest, RowsOutcome, RowsRequest, SampleRequest, ShapeRequest
 from benchcard.steps.evaluate import EvaluateOutcome, EvaluateRequest, MetricRequest, ScoreOutcome, ScoreRequest
-from benchcard.steps.models import ConvertRequest, ExportOutcome, ExportRequest, path_of
+from benchcard.steps.models import CastRequest, ConvertRequest, ExportOutcome, ExportRequest, path_of
 from benchcard.steps.quantize import CalibrateRequest, ExplainRequest, QuantizeOutcome, QuantizeRequest
 from benchcard.steps.step import AnyRequest, Ask, Outcome, Request, StepFailed
 from benchcard.utils.plain import canonical_json
@@ -192,6 +192,11 @@ class RowPipeline:
         self.model, self.digest, self.scales_by_batch = self.converted(quantized or graph)
 
     def _graph(self) -> Outcome[ExportOutcome]:
+        """Return the graph before it is quantized, in float16 if the row asks for it."""
+        graph = self._export()
+        return self.ask(CastRequest(graph=graph)) if self.configuration["dtype"] == "float16" else graph
+
+    def _export(self) -> Outcome[ExportOutcome]:
         """Return the float graph; one of the model's folder is checked with inputs as the task makes them."""
         fields: dict[str, Any] = {name: self.arguments.get(name) for name in _GRAPH_ARGUMENTS}
         fields["from_transformers"] = self.configuration["from_transformers"]
@@ -207,7 +212,7 @@ class RowPipeline:
         if self.framework.format == "transformers" or self.configuration["from_transformers"]:
             return None
         try:
-            return self._graph().values.report.input_length
+            return self._export().values.report.input_length
         except StepFailed:  # The failure is that of making the model, which comes later.
             return None
 
@@ -310,7 +315,7 @@ class RowPipeline:
 
     def explain(self) -> None:
         """Ask for the losses of the quantized model, on the calibration samples or else on the evaluation rows."""
-        quantized, graph = self.outcomes.quantize, self.outcomes.export
+        quantized, graph = self.outcomes.quantize, self.outcomes.float_graph
         inputs = self.outcomes.sample or self.outcomes.prepare
         if not (quantized and graph and inputs) or quantized.values.digest == graph.values.digest:
             return

@@ -46,7 +46,7 @@ from benchcard.workers.worker import Reply, Worker
 # Steps whose duration is not published, and which use mostly one thread: they are done ahead, in parallel.
 _AHEAD = ("quantize", "explain")
 # Steps that these need.
-_BEFORE = ("export", "sample", "calibrate", "convert", "prepare", "metric")
+_BEFORE = ("export", "cast", "sample", "calibrate", "convert", "prepare", "metric")
 # Failures of steps that ran out of memory or time. Such a step may succeed alone.
 _OUT_OF_RESOURCES = ("SIGKILL", "TimeoutError")
 # A step that fails on a disk with less free space is taken to have failed because of it. The smallest step needs this.
@@ -219,7 +219,7 @@ class _Run:
         wanted: dict[str, AnyRequest] = {}
 
         def ask(request: Request[V]) -> Outcome[V] | Failure:
-            is_wanted = request.kind in _AHEAD and self._stored(request) is None
+            is_wanted = request.kind in _AHEAD and request.engine == "onnx" and self._stored(request) is None
             if is_wanted:
                 wanted[request.key] = request
             if is_wanted or request.kind not in (*_AHEAD, *_BEFORE):

@@ -14,7 +14,15 @@ from typing import Literal
 
 from benchcard import registry
 from benchcard.errors import BenchcardError, Mistake
-from benchcard.quantization.settings import APPROACHES, CALIBRATION_METHODS, DTYPES, FORMATS
+from benchcard.quantization.settings import (
+    ALGORITHMS,
+    APPROACHES,
+    BITS,
+    BLOCK_SIZES,
+    CALIBRATION_METHODS,
+    DTYPES,
+    FORMATS,
+)
 from benchcard.spec.schema import (
     Boolean,
     Duration,
@@ -58,6 +66,17 @@ _OPERATORS = (
     "MatMul MaxPool Mul Pad Relu Reshape Resize Sigmoid Slice Softmax Split Squeeze TopK Transpose Unsqueeze Where"
 )
 DTYPE = Optional(Text(lambda: DTYPES))
+# The configurations that a parameter may apply to, and how they are quantized; None for not at all.
+SCOPES: Mapping[str, tuple[str | None, ...]] = MappingProxyType(
+    {
+        "any": (None, *APPROACHES),
+        "quantized": APPROACHES,
+        "8 bits": ("dynamic", "static"),
+        "static": ("static",),
+        "weight_only": ("weight_only",),
+        "float": (None, "weight_only"),
+    }
+)
 
 
 @dataclass(frozen=True)
@@ -87,13 +106,13 @@ class Parameter:
 
     Attributes:
         default: Its value where the spec does not set it; None where it then follows from others or from a library.
-        scope: The configurations that it applies to; in others it is None.
+        scope: The configurations that it applies to, a key of `SCOPES`; in others it is None.
         setting: Whether it sets how to measure; the card lists settings apart from the fixed parameters.
     """
 
     type: ValueType
     default: object = None
-    scope: Literal["any", "quantized", "static"] = "any"
+    scope: Literal["any", "quantized", "8 bits", "static", "weight_only", "float"] = "any"
     setting: bool = False
 
 
@@ -110,15 +129,20 @@ PARAMETERS: Mapping[str, Parameter] = MappingProxyType(
             Optional(ListOf(OperatorType(tuple(_OPERATORS.split())))), None, "quantized"
         ),
         "node_exclusion": Parameter(NodeExclusion(), [], "quantized"),
-        "per_channel": Parameter(Boolean(), False, "quantized"),
+        "per_channel": Parameter(Boolean(), False, "8 bits"),
         "framework_args": Parameter(FrameworkArguments(), {}),
-        "reduce_range": Parameter(Boolean(), False, "quantized"),
-        "weights_dtype": Parameter(DTYPE, None, "quantized"),
+        "reduce_range": Parameter(Boolean(), False, "8 bits"),
+        "weights_dtype": Parameter(DTYPE, None, "8 bits"),
         "activations_dtype": Parameter(DTYPE, None, "static"),
         "quant_format": Parameter(Optional(Text(lambda: FORMATS)), None, "static"),
         "weights_symmetric": Parameter(Optional(Boolean()), None, "quantized"),
         "activations_symmetric": Parameter(Optional(Boolean()), None, "static"),
-        "matmul_const_b_only": Parameter(Optional(Boolean()), None, "quantized"),
+        "matmul_const_b_only": Parameter(Optional(Boolean()), None, "8 bits"),
+        "bits": Parameter(Number(among=BITS), 4, "weight_only"),
+        "block_size": Parameter(Number(among=BLOCK_SIZES), 32, "weight_only"),
+        "algorithm": Parameter(Text(lambda: ALGORITHMS), "rtn", "weight_only"),
+        "accuracy_level": Parameter(Optional(Number(among=(0, 1, 2, 3, 4))), None, "weight_only"),
+        "dtype": Parameter(Optional(Text(lambda: ("float32", "float16"))), None, "float"),
         "calibration": Parameter(CALIBRATION, {}, "static"),
         "apply_quantization": Parameter(Boolean()),
         "task_args": Parameter(MappingOf(open=True), {}),

@@ -14,7 +14,7 @@ from typing import Any, TypeAlias
 
 from benchcard import registry
 from benchcard.quantization.settings import STATIC_ONLY, Quantization
-from benchcard.spec.parameters import BACKEND_ARGUMENTS, CALIBRATION_DEFAULTS, PARAMETERS, split_name
+from benchcard.spec.parameters import BACKEND_ARGUMENTS, CALIBRATION_DEFAULTS, PARAMETERS, SCOPES, split_name
 from benchcard.spec.spec import Spec
 from benchcard.utils.plain import canonical_json
 from benchcard.utils.text import pluralize
@@ -260,7 +260,7 @@ class _FrameworkGrid:
         return [entry for entry in entries if entry and entry.keys() <= {*self.traits.arguments}] or [{}]
 
     def _approach(self, axes: Mapping[str, object]) -> str | None:
-        """Return how a point is quantized: "dynamic", "static", or None for not at all."""
+        """Return how a point is quantized; None for not at all."""
         if not self._is_supported("apply_quantization"):
             return None
         values = {**self.spec.fixed, **axes}
@@ -295,10 +295,9 @@ class _FrameworkGrid:
         return parameters, {name for name in self.spec.grid if split_name(name)[0] in applying}
 
     def _applies(self, parameter: str, approach: str | None) -> bool:
-        scopes = {"any": True, "quantized": approach is not None, "static": approach == "static"}
         # A framework that benchcard does not quantize for may calibrate while it converts a graph.
         calibrates = parameter == "calibration" and not self._is_supported("apply_quantization")
-        return (calibrates or scopes[PARAMETERS[parameter].scope]) and self._is_supported(parameter)
+        return (calibrates or approach in SCOPES[PARAMETERS[parameter].scope]) and self._is_supported(parameter)
 
     def _is_supported(self, parameter: str) -> bool:
         """Return whether the framework supports a parameter; it lists those of quantization and of ONNX."""
@@ -338,7 +337,8 @@ def _threads(rows: Sequence[Mapping[str, Any]]) -> list[int | None]:
 def _baselines(spec: Spec, rows: Sequence[Mapping[str, Any]]) -> list[int | None]:
     """Return each row's baseline: an unquantized row of its model, data and settings.
 
-    It is the first one with the values of `baseline`, if that is given, else the first one of onnxruntime, if any.
+    It is the first one with the values of `baseline`, if that is given, else the first one of onnxruntime, if any, in
+    float32.
     """
     model_settings = ("framework", "framework_args", "apply_quantization", "from_transformers")
     shared = sorted({split_name(name)[0] for name in spec.grid}.difference(model_settings))
@@ -347,9 +347,9 @@ def _baselines(spec: Spec, rows: Sequence[Mapping[str, Any]]) -> list[int | None
     baselines: dict[str, int] = {}
     named = spec.get("baseline")
 
-    def rank(index: int) -> tuple[bool, bool]:
+    def rank(index: int) -> tuple[bool, bool, bool]:
         is_named = all(_axis_value(rows[index], name) == value for name, value in named.items())
-        return not is_named, rows[index]["framework"] != "onnxruntime"
+        return not is_named, rows[index]["framework"] != "onnxruntime", rows[index]["dtype"] == "float16"
 
     # The sort is stable: of rows with equal ranks, the first one of the table counts.
     for index in sorted(range(len(rows)), key=rank):

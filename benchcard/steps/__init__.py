@@ -7,7 +7,7 @@ from __future__ import annotations
 
 MODULES = {
     **dict.fromkeys(("prepare", "sample", "shape"), "benchcard.steps.data"),
-    **dict.fromkeys(("export", "convert"), "benchcard.steps.models"),
+    **dict.fromkeys(("export", "cast", "convert"), "benchcard.steps.models"),
     **dict.fromkeys(("calibrate", "quantize", "explain", "rank"), "benchcard.steps.quantize"),
     **dict.fromkeys(("metric", "evaluate", "score", "compare"), "benchcard.steps.evaluate"),
 }

@@ -1,9 +1,11 @@
-"""The steps `export` and `convert`: the graph of a model, and the file that a framework makes of a graph."""
+"""The steps `export`, `cast` and `convert`: the graph of a model, the same in float16, and the file that a framework
+makes of a graph.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -94,6 +96,15 @@ class ExportRequest(Request[ExportOutcome]):
 
 
 @dataclass(frozen=True, kw_only=True)
+class CastRequest(Request[ExportOutcome]):
+    """A float graph in float16, whose inputs and outputs stay float32."""
+
+    kind: ClassVar[str] = "cast"
+    engine: ClassVar[str] = "onnx"
+    graph: Outcome[ExportOutcome] = need()
+
+
+@dataclass(frozen=True, kw_only=True)
 class ConvertOutcome(ModelFile):
     """A model in the form that another framework opens.
 
@@ -154,6 +165,27 @@ def export(request: ExportRequest, target: Path, progress: Progress) -> ExportOu
         weights=stored.count,
         weight_bits=stored.bits,
         report=report,
+    )
+
+
+def cast(request: CastRequest, target: Path, progress: Progress) -> ExportOutcome:
+    """Write a float graph in float16 that the runtime can load."""
+    from benchcard.graphs.files import model_digest
+    from benchcard.graphs.float16 import convert_to_float16
+    from benchcard.graphs.weights import stored_weights
+    from benchcard.quantization.loading import loading_note
+
+    model = target / "model.onnx"
+    convert_to_float16(path_of(request.graph), model)
+    loading_note(model)
+    stored = stored_weights(model)
+    return replace(
+        request.graph.values,
+        file=model.name,
+        digest=model_digest(model),
+        size_bytes=_size(target),
+        weights=stored.count,
+        weight_bits=stored.bits,
     )
 
 

@@ -63,13 +63,12 @@ class QuantizeOutcome(ModelFile):
 
 @dataclass(frozen=True, kw_only=True)
 class QuantizeRequest(Request[QuantizeOutcome]):
-    """A dynamically or statically quantized graph. Settings are those of `Quantization`, with exclusions as patterns.
+    """A quantized graph. Settings are those of `Quantization`, with exclusions as patterns.
 
     Static quantization has the statistics of activations, and what a spec's `calibration` says of ranges.
     """
 
     kind: ClassVar[str] = "quantize"
-    engine: ClassVar[str] = "onnx"
     approach: str
     operators_to_quantize: Sequence[str] | None
     per_channel: bool | None
@@ -81,13 +80,23 @@ class QuantizeRequest(Request[QuantizeOutcome]):
     activations_symmetric: bool | None
     matmul_const_b_only: bool | None
     exclude: Sequence[str]
+    bits: int | None = None
+    block_size: int | None = None
+    algorithm: str | None = None
+    accuracy_level: int | None = None
     calibration: Mapping[str, Any] | None = None
     graph: Outcome[ModelFile] = need()
     statistics: Outcome[CalibrateOutcome] | None = need(default=None)
 
     def __str__(self) -> str:
         operators = self.operators_to_quantize
-        return f"quantize {self.approach} {'all' if operators is None else '+'.join(operators) or 'none'}"
+        approach = f"{self.algorithm} {self.bits} bits" if self.algorithm else self.approach
+        return f"quantize {approach} {'all' if operators is None else '+'.join(operators) or 'none'}"
+
+    @property
+    def engine(self) -> str:
+        """The kind of child process: `hqq` computes with torch."""
+        return "torch" if self.algorithm == "hqq" else "onnx"
 
     @property
     def settings(self) -> Quantization:

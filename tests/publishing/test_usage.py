@@ -238,3 +238,19 @@ def test_the_lines_of_a_pushed_card_give_the_measured_embedding(tmp_path, hub):
     evaluated = results.records.records[1].outcomes.evaluate
     _, kept = read_predictions(evaluated.folder)
     np.testing.assert_allclose(json.loads(done.stdout.splitlines()[-1]), kept["embedding"][:2], atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("model_fp16.onnx", 'dtype: "fp16"'),
+        ("model_q4f16.onnx", 'dtype: "q4f16"'),
+        ("model_q8.onnx", 'model_file_name: "model_q8", dtype: "fp32"'),
+    ],
+)
+def test_transformers_js_loads_each_kind_of_file(graph, name, options):
+    """A file with a name of Transformers.js is loaded by its dtype, another one by its own name."""
+    card = usage.section(
+        "me/it", "text-classification", [Weights(0, True, name, graph)], ["as it is"], ["tokenizer.json"], None, {}
+    )
+    assert f'pipeline("text-classification", "me/it", {{ {options} }});' in card

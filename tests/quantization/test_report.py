@@ -38,6 +38,8 @@ def test_what_would_be_quantized_is_what_is(case, make):
         Quantization("static", ("MatMul", "Reshape", "Transpose", "Relu", "Softmax")),
         Quantization("static", activations_symmetric=True),
         Quantization("static", quant_format="QOperator", activations_dtype="uint8"),
+        Quantization("weight_only"),
+        Quantization("weight_only", ("Gemm", "MatMul"), nodes_to_exclude=residual, algorithm="k_quant"),
     ]
     for how in ways:
         _, report = make(case, how)

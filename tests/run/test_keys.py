@@ -8,11 +8,13 @@ from pathlib import Path
 import pytest
 
 from benchcard import Benchmark
+from benchcard.quantization.settings import PARAMETERS
 from benchcard.run.planned import planned_steps
 from benchcard.run.traits import traits_of
 from benchcard.sources.resolve import unresolved_sources
 from benchcard.spec.plan import make_plan
-from benchcard.steps.models import ConvertRequest, ExportOutcome, GraphReport
+from benchcard.steps.models import CastRequest, ConvertRequest, ExportOutcome, GraphReport
+from benchcard.steps.quantize import QuantizeRequest
 from benchcard.steps.step import Outcome
 
 # For each kind of step: how many distinct ones the grid below asks for, and the SHA-256 of their sorted keys.
@@ -83,3 +85,12 @@ def test_the_key_of_a_conversion_does_not_change():
     graph = Outcome("export", "g" * 64, Path(), ExportOutcome(file="", digest="", size_bytes=0, report=GraphReport()))
     request = ConvertRequest(framework="numpy", arguments={"b": [1, 2], "a": None}, graph=graph)
     assert request.key == "4ba60ba4619d66ea0fb903e8fbd0307048d983ddc22356ab456dd2d5b2618806"
+
+
+def test_the_keys_of_float16_and_of_weights_in_few_bits_do_not_change():
+    """The grid above has neither: quantized rows of 8 bits have the keys that they had before there were bits."""
+    graph = Outcome("export", "g" * 64, Path(), ExportOutcome(file="", digest="", size_bytes=0, report=GraphReport()))
+    assert CastRequest(graph=graph).key == "33a953b5f472ddbc91631f3ba3e4c2fb07013ba33139d690b654c30fe3158b11"
+    settings = dict.fromkeys(PARAMETERS) | {"bits": 4, "block_size": 32, "algorithm": "rtn"}
+    request = QuantizeRequest(approach="weight_only", exclude=[], graph=graph, **settings)
+    assert request.key == "9d3fb0e2337dd56ce805d2e52fa15f88ffce57879531c2d6b0e0b9abbebc9436"

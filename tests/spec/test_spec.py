@@ -340,3 +340,19 @@ def test_a_baseline_is_a_value_of_the_grid(beans):
     del beans["baseline"]
     beans["grid"]["baseline"] = [{"framework": "pytorch"}]
     assert set(mistakes(beans)) == {"$.grid.baseline"}
+
+
+def test_settings_of_weight_only_quantization_are_checked_before_anything_is_run(beans):
+    """Bits, block sizes and algorithms that ONNX Runtime has no kernel for are mistakes, with what it has."""
+    beans["grid"] |= {"bits": [4, 3], "block_size": [32, 48], "algorithm": ["gptq", "hqqq"], "dtype": ["bfloat16"]}
+    beans["fixed"] = {**beans.get("fixed", {}), "accuracy_level": 5}
+    found = mistakes(beans)
+    for place, expected in {
+        "$.grid.bits[1]": "expected `4` or `8`, found 3",
+        "$.grid.block_size[1]": "expected `16`, `32`, `64`, `128` or `256`, found 48",
+        "$.grid.algorithm[0]": 'expected `rtn`, `hqq` or `k_quant`, found "gptq"',
+        "$.grid.algorithm[1]": "did you mean `hqq`?",
+        "$.grid.dtype[0]": "`float32` or `float16`",
+        "$.fixed.accuracy_level": "found 5",
+    }.items():
+        assert expected in found[place]

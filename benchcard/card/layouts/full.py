@@ -340,6 +340,8 @@ def _evaluation(facts: Facts) -> list[str]:
         f"`{full_tables.IN_8_BITS}` counts the nodes that the runtime computed in 8 bits. The other quantized nodes "
         "only move data, were fused with a neighbour, or are computed in float32 between conversions."
     )
+    if any({**facts.fixed, **row.parameters}.get("quantization_approach") == "weight_only" for row in facts.rows):
+        counts += " Nodes of weight-only rows do not count, whatever they compute in."
     parts.append(_fold("8-bit arithmetic on this processor", _int8(facts), counts if has_counts else ""))
     if same := full_tables.same_models(facts):
         once = "Such a model was measured once, so the figures are the same."

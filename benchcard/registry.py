@@ -39,6 +39,11 @@ _BUILT_IN: Mapping[str, Mapping[str, str]] = {
         "question-answering": "benchcard.tasks.question_answering:QuestionAnswering",
         "feature-extraction": "benchcard.tasks.feature_extraction:FeatureExtraction",
         "sentence-similarity": "benchcard.tasks.feature_extraction:FeatureExtraction",
+        "fill-mask": "benchcard.tasks.fill_mask:FillMask",
+        "zero-shot-classification": "benchcard.tasks.zero_shot_classification:ZeroShotClassification",
+        "text-ranking": "benchcard.tasks.text_ranking:TextRanking",
+        "audio-classification": "benchcard.tasks.audio_classification:AudioClassification",
+        "automatic-speech-recognition": "benchcard.tasks.speech_recognition:SpeechRecognition",
         "text-generation": "benchcard.tasks.text_generation:TextGeneration",
     },
     "metrics": {
@@ -64,6 +69,10 @@ _BUILT_IN: Mapping[str, Mapping[str, str]] = {
         "squad": "benchcard.metrics.answers:Squad",
         "squad_v2": "benchcard.metrics.answers:SquadV2",
         "exact_match": "benchcard.metrics.answers:ExactMatch",
+        "ndcg_at_10": "benchcard.metrics.ranking:Ndcg",
+        "mrr_at_10": "benchcard.metrics.ranking:MeanReciprocalRank",
+        "wer": "benchcard.metrics.transcripts:WordErrorRate",
+        "cer": "benchcard.metrics.transcripts:CharacterErrorRate",
         "perplexity": "benchcard.metrics.perplexity:Perplexity",
     },
     "backends": {
@@ -75,7 +84,7 @@ _BUILT_IN: Mapping[str, Mapping[str, str]] = {
 }
 
 EVALUATE_METRICS: frozenset[str] = frozenset(
-    {"code_eval", "cuad", "mae", "mase", "pearsonr", "poseval", "r_squared", "spearmanr", "trec_eval"}
+    {"code_eval", "cuad", "mae", "mase", "pearsonr", "poseval", "r_squared", "spearmanr", "ter", "trec_eval"}
 )
 """Metrics of `evaluate` on the Hub whose ids look like misspelled ids of built-in metrics.
 

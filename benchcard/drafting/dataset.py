@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 _CONVERTED = "refs/convert/parquet"
 _EVALUATED = ("validation", "valid", "val", "dev", "test", "eval")
 _INPUTS = ("dataset.data_keys.primary", "dataset.data_keys.secondary")
-_KINDS = {"image": "images", "text": "texts", "texts": "lists of words"}
+_KINDS = {"image": "images", "audio": "sounds", "text": "texts", "texts": "lists of words"}
 
 
 @dataclass(frozen=True)
@@ -142,8 +142,8 @@ def kind_of(feature: object) -> str:
     """Return what a column of this feature holds, in the words of `Usage`; empty for anything else."""
     import datasets
 
-    if isinstance(feature, datasets.Image):
-        return "image"
+    if isinstance(feature, (datasets.Image, datasets.Audio)):
+        return "image" if isinstance(feature, datasets.Image) else "audio"
     if isinstance(feature, datasets.ClassLabel):
         return "label"
     if isinstance(feature, datasets.Value):
@@ -197,7 +197,9 @@ def _input_choices(layout: Layout, usage: Usage | None) -> dict[str, Choice]:
     if usage is None:
         return {_INPUTS[0]: unknown("which column to read", list(layout.features))}
     kinds = {name: kind_of(feature) for name, feature in layout.features.items()}
-    of_kind = [name for name, kind in kinds.items() if kind == usage.input_kind]
+    of_kind = [
+        name for name, kind in kinds.items() if kind in (usage.input_kind, usage.second_kind or usage.input_kind)
+    ]
     exact = {name.lower(): name for name in reversed(of_kind)}
     names = next((names for names in usage.inputs if all(name.lower() in exact for name in names)), None)
     if names is not None:

@@ -276,12 +276,22 @@ def _same_task(one: str, other: str) -> bool:
     return one == other or type(registry.task(one)) is type(registry.task(other))
 
 
+def _loads(task: str, other: str) -> bool:
+    """Return whether a task uses the models of another one: `text-ranking` classifiers, and embeddings masked language
+    models, whose checkpoints name that class.
+    """
+    is_masked = other == "fill-mask" and _same_task(task, _EMBEDDINGS)
+    return is_masked or getattr(registry.task(task), "loads_as", None) == other
+
+
 def _task(model: Model) -> Choice:
     known, tag = registry.tasks(), model.tag
     made_for, source = model.task, f"`config.json` names the class {model.architecture}"
-    if model.embeds and (made_for not in known or made_for == "feature-extraction"):
+    if model.embeds and (made_for not in known or made_for in ("feature-extraction", "fill-mask")):
         made_for, source = _EMBEDDINGS, "the model has the files of sentence-transformers"
-    if tag in known and (made_for not in known or _same_task(tag, made_for)):
+    evaluated = {result.task_type for result in model.results}
+    is_used = tag in known and _loads(tag, made_for) and made_for not in evaluated
+    if is_used or (tag in known and (made_for not in known or _same_task(tag, made_for))):
         return Choice(tag, "`pipeline_tag` of the model card")
     if made_for in known:
         remark = f"; `pipeline_tag` of the model card says {tag}, for which the class is not made" if tag else ""

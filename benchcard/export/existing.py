@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from benchcard.errors import ArtifactError
+from benchcard.export.manifest import FORMAT, Component, read_manifest
 from benchcard.graphs.files import load_model, model_files
 from benchcard.graphs.graph import opset_of
 from benchcard.graphs.traversal import all_nodes
@@ -20,14 +21,17 @@ USUAL_PLACES = ("model.onnx", "onnx/model.onnx")
 def take_existing(model: Path, file_name: str | None, opset: int | None, target: Path) -> tuple[str, dict[str, Any]]:
     """Copy a graph of a model's folder with its external data; return its file name in `target` and a report on it.
 
-    Without `file_name`, the graph in a usual place is copied, or the only one. None stands for any `opset`.
+    Without `file_name`, the graph that `export.json` names is copied, else the one in a usual place, or the only one.
+    None stands for any `opset`.
 
     Raises:
         ArtifactError: There is no such graph or more than one, it cannot be read, or it has another opset.
     """
-    path = _find_graph(model, file_name)
+    components = _components(model)
+    path = _find_graph(model, file_name or (components[0].file if len(components) == 1 else None))
     name = path.relative_to(model)
     graph = load_model(path)
+    component = next((entry for entry in components if entry.file == name.as_posix()), Component(str(name)))
     found = opset_of(graph)
     if opset is not None and found != opset:
         raise ArtifactError(
@@ -51,7 +55,15 @@ def take_existing(model: Path, file_name: str | None, opset: int | None, target:
         "producer": f"{graph.producer_name} {graph.producer_version}".strip(),
         "dynamic_quantize_nodes": sum(node.op_type.startswith("DynamicQuantize") for node in all_nodes(graph.graph)),
         "notes": ["the graph was not compared with PyTorch"],
+        "metadata": component.metadata,
+        "names": component.names(graph.graph),
     }
+
+
+def _components(model: Path) -> list[Component]:
+    """Return the graphs that the `export.json` of a folder names; none of another format than ONNX."""
+    manifest = read_manifest(model)
+    return list(manifest.components.values()) if manifest and manifest.export_format == FORMAT else []
 
 
 def _find_graph(model: Path, file_name: str | None) -> Path:

@@ -11,17 +11,20 @@ import itertools
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import onnx
+from torch.nn.utils import parametrize
 from transformers import PreTrainedModel, ProcessorMixin
 
 from benchcard.errors import ArtifactError
 from benchcard.export import exporters, normal_form, parity, probes
 from benchcard.export.exporters import Exporter, Traceable
 from benchcard.export.loading import SEED, load_processor, load_with_missing
+from benchcard.export.manifest import describe
 from benchcard.graphs.graph import opset_of
 
 DEFAULT_OPSET = 20
@@ -49,7 +52,7 @@ class ExportReport:
 
     The first of `files` is the graph. `checks` compare it with PyTorch at other shapes than that of the export, and
     ignore padded positions. `duration_s` includes loading the model. `notes` are the warnings of exporters, and why
-    exporters that were tried first failed.
+    exporters that were tried first failed. `metadata` is that of `export.json`.
     """
 
     task: str
@@ -64,6 +67,7 @@ class ExportReport:
     max_abs_difference: float
     duration_s: float
     notes: tuple[str, ...]
+    metadata: Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -119,10 +123,12 @@ def export_model(
         max_abs_difference=max(check.max_abs_difference for check in exported.checks),
         duration_s=time.perf_counter() - started,
         notes=tuple(notes),
+        metadata=describe(traceable, exported.opset, exported.exporter.packages),
     )
 
 
 def _traceable(model: PreTrainedModel, processor: ProcessorMixin | None) -> Traceable:
+    _compute_weights(model)
     inputs = probes.model_inputs(model, processor, many_sizes=True)
     tokens = probes.vocabulary(model, processor)
 
@@ -140,6 +146,16 @@ def _traceable(model: PreTrainedModel, processor: ProcessorMixin | None) -> Trac
         checked = check()
     traced = probes.example(inputs, tokens, *probes.TRACED)
     return Traceable(model, inputs, traced, tuple(checked[0].outputs), checked)
+
+
+def _compute_weights(model: PreTrainedModel) -> None:
+    """Store the weights that a model computes from others in each call, as wav2vec 2.0 by their norm: quantizers need
+    them.
+    """
+    for module in model.modules():
+        if parametrize.is_parametrized(module):
+            for name in list(module.parametrizations):
+                parametrize.remove_parametrizations(module, name)
 
 
 def _export(traceable: Traceable, opset: int | None, folder: Path, notes: list[str]) -> _Export:

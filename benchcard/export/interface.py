@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import TypeAlias
@@ -57,6 +57,7 @@ class Contract:
         example: The inputs of a call by name, the first of which every model reads.
         outputs: The outputs that it reads, with their numbers of axes: alternatives, the preferred one first.
         labels: The number of the model's labels, which is the size of the last axis of `logits`; None if unknown.
+        recorded: The task's names of inputs and outputs that the graph's exporter wrote down, by those in the graph.
         padding_id: Returns the padding id from whose successor the model counts the tokens that are no padding; None
             if it counts all tokens from 0. Raises `ArtifactError` where this cannot be known.
     """
@@ -64,6 +65,7 @@ class Contract:
     example: Arrays
     outputs: Sequence[Mapping[str, int]] = ()
     labels: int | None = None
+    recorded: Mapping[str, str] = field(default_factory=dict)
     padding_id: Callable[[], int | None] = lambda: None
 
 
@@ -88,7 +90,7 @@ def adapt(path: Path, names: Names, contract: Contract) -> Adapted:
     """
     model = load_model(path)
     inputs = graph_inputs(model.graph)
-    chosen = _match_inputs(inputs, names, contract.example)
+    chosen = _match_inputs(inputs, names, contract)
     transposed = [own.name for own in inputs if _is_transposed(own, chosen[own.name], names, contract.example)]
     notes = [
         f"the input `{own}` is `{name}`" + (", in the layout NHWC" if own in transposed else "")
@@ -130,14 +132,15 @@ def _filled(own: GraphInput, array: np.ndarray) -> np.ndarray:
     return own.cast(array)
 
 
-def _match_inputs(inputs: Sequence[GraphInput], names: Names, example: Arrays) -> dict[str, str]:
+def _match_inputs(inputs: Sequence[GraphInput], names: Names, contract: Contract) -> dict[str, str]:
     """Return the task's name of each input of the graph."""
+    example = contract.example
     main, own_names = next(iter(example)), [own.name for own in inputs]
     known = (*example, *(_FILL_OPSETS if example[main].dtype.kind in "iu" else ()))
     _expect_known(names.inputs, known, own_names, "inputs")
     chosen = {own: name for name, own in names.inputs.items()}
     for own in own_names:
-        plain = _plain(own)
+        plain = contract.recorded.get(own, _plain(own))
         if own not in chosen and plain in known and plain not in chosen.values():
             chosen[own] = plain
     open_inputs = [own for own in inputs if own.name not in chosen]
@@ -174,7 +177,7 @@ def _match_outputs(outputs: Arrays, names: Names, contract: Contract, graph: str
     _expect_known(names.outputs, tuple(wanted) or tuple(names.outputs), tuple(outputs), "outputs")
     chosen = {own: name for name, own in names.outputs.items()}
     for own in outputs:
-        plain = _SYNONYMS.get(_plain(own), _plain(own))
+        plain = contract.recorded.get(own, _SYNONYMS.get(_plain(own), _plain(own)))
         if own not in chosen and plain in wanted and plain not in chosen.values():
             chosen[own] = plain
 

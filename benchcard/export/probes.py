@@ -100,7 +100,9 @@ def model_inputs(
         offered = [model.main_input_name]
         if model.main_input_name == "input_ids":
             offered += ["attention_mask"] + ["token_type_ids"] * (_setting(model.config, "type_vocab_size", 0) > 1)
-    names, kind = [name for name in accepted if name in offered], type(model).__name__
+    # A processor of speech also makes `labels` to train with.
+    names = [name for name in accepted if name in offered and name != "labels"]
+    kind = type(model).__name__
     if not names:
         raise ArtifactError(f"{kind} takes none of the inputs that its processor creates: {list(offered)}")
     shapes = {

@@ -28,6 +28,7 @@ class OverwritePolicy:
             where the repository has one of another author: its model would load differently.
         owned: Files that are replaced only where `manifest` says that benchcard wrote the present content; otherwise
             the push is refused.
+        shared: Owned files that other sections write, too: one that any of them wrote is replaced.
         manifest: Path of the manifest in the repository.
         force: Whether `owned` files are replaced whoever wrote them.
         prune: Whether files that an earlier push wrote, and this one does not send, are removed.
@@ -35,6 +36,7 @@ class OverwritePolicy:
 
     together: frozenset[str] = frozenset()
     owned: frozenset[str] = frozenset()
+    shared: frozenset[str] = frozenset()
     manifest: str = ""
     force: bool = False
     prune: bool = False
@@ -85,13 +87,15 @@ def select_uploads(
         HubError: The repository has an owned file with content that benchcard did not write, and `force` is off.
     """
     by_path = {upload.path: upload for upload in uploads}
-    written, in_use = read_manifest(manifest), {path for other in others for path in read_manifest(other)}
+    written, of_others = read_manifest(manifest), [read_manifest(other) for other in others]
+    in_use = {path for other in of_others for path in other}
 
     def is_ours(path: str) -> bool:
         """Return whether the content in the repository is what this or an earlier push writes."""
-        ids = written.get(path, {})
-        earlier = Upload(path, b"", 0, ids.get("blob_id", ""), ids.get("sha256", ""))
-        return snapshot.has(earlier) or (path in by_path and snapshot.has(by_path[path]))
+        manifests = [written, *(of_others if path in policy.shared else [])]
+        all_ids = [ids for ids in (content.get(path, {}) for content in manifests) if ids]
+        earlier = [Upload(path, b"", 0, ids.get("blob_id", ""), ids.get("sha256", "")) for ids in all_ids]
+        return any(map(snapshot.has, [*earlier, *([by_path[path]] if path in by_path else [])]))
 
     stale = {path: ids for path, ids in written.items() if path not in in_use.union(by_path) and is_ours(path)}
     if stale and not policy.prune:

@@ -31,8 +31,8 @@ _MIN_TEXTS = 2 * _NEIGHBORS + 1
 _MOST_QUERIES = 500
 # Cosines of equal texts differ by this much where they were in different batches.
 _SAME_COSINE = 1e-6
-# Positions that are compared at a time: 16 MB for 64 tokens of each.
-_POSITIONS = 4096
+# Units that are compared at a time: 16 MB in float64 for a vocabulary of 30,000, or for 64 tokens of each of 4,096.
+_UNITS, _POSITIONS = 64, 4096
 # The interval of fewer examples holds the true value far too rarely.
 _MIN_EXAMPLES = 10
 
@@ -42,7 +42,13 @@ def label_divergences(baseline: ArrayLike, model: ArrayLike) -> Floats:
 
     Both arguments are logits `(units, labels)`.
     """
-    expected, actual = (_log_softmax(np.asarray(logits, dtype=np.float64)) for logits in (baseline, model))
+    expected, actual = np.asarray(baseline), np.asarray(model)
+    parts = [slice(at, at + _UNITS) for at in range(0, len(expected), _UNITS)]
+    return np.concatenate([_softmax_divergences(expected[at], actual[at]) for at in parts])
+
+
+def _softmax_divergences(baseline: NDArray[np.floating], model: NDArray[np.floating]) -> Floats:
+    expected, actual = (_log_softmax(logits.astype(np.float64)) for logits in (baseline, model))
     return np.asarray(np.maximum(0.0, np.sum(np.exp(expected) * (expected - actual), axis=-1)), dtype=np.float64)
 
 

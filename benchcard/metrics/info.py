@@ -77,13 +77,13 @@ _SHARE, _PERCENT, _COEFFICIENT = MetricInfo(True, "share"), MetricInfo(True, "%"
 
 METRICS: Mapping[str, MetricInfo] = MappingProxyType(
     {
-        **dict.fromkeys(("accuracy", "top_k_accuracy", "exact_match"), _SHARE),
+        **dict.fromkeys(("accuracy", "top_k_accuracy", "exact_match", "ndcg_at_10", "mrr_at_10"), _SHARE),
         **{f"{name}{average}": _SHARE for name in _AVERAGED for average in ("", "_micro", "_macro", "_weighted")},
         **dict.fromkeys(("matthews_correlation", "pearson", "spearman", "pearsonr", "spearmanr"), _COEFFICIENT),
         # Some of these are not benchcard's own metrics, but are often loaded with `evaluate.load`.
         **dict.fromkeys(("mse", "brier_score"), MetricInfo(False, "squared error")),
         "mae": MetricInfo(False, "error"),
-        **dict.fromkeys(("mape", "smape"), MetricInfo(False, "share")),
+        **dict.fromkeys(("mape", "smape", "wer", "cer"), MetricInfo(False, "share")),
         "perplexity": MetricInfo(False, "per token"),
         "roc_auc": _SHARE,
         **{f"seqeval.overall_{name}": _SHARE for name in (*_AVERAGED, "accuracy")},

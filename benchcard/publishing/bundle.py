@@ -83,9 +83,9 @@ def write_bundle(
         repository, own = draft / REPOSITORY, draft / REPOSITORY / FOLDER / slug
         own.mkdir(parents=True)
         manifest: dict[str, dict[str, str]] = {}
-        for model in weights:
-            for path in weight_files.write_weights(model, repository):
-                manifest[path] = manifest_entry(make_upload(path, repository / path))
+        paths = [path for model in weights for path in weight_files.write_weights(model, repository)]
+        for path in (*paths, *weight_files.write_manifest(results, weights, repository)):
+            manifest[path] = manifest_entry(make_upload(path, repository / path))
         root = weight_files.write_root(results, weights, repository)
         _results_table(results).to_csv(own / RESULTS, index=False, lineterminator="\n")
         latencies_frame(results).to_parquet(own / LATENCIES, index=False)
@@ -114,7 +114,8 @@ def write_bundle(
     repository = folder / REPOSITORY
     files = {path.relative_to(repository).as_posix(): path for path in sorted(repository.rglob("*")) if path.is_file()}
     together, owned = frozenset(weight_files.ROOT_FILES), frozenset(manifest)
-    guard = OverwritePolicy(together, owned, f"{FOLDER}/{slug}/{RUN}", force, prune)
+    shared = frozenset({weight_files.MANIFEST})
+    guard = OverwritePolicy(together, owned, shared, f"{FOLDER}/{slug}/{RUN}", force, prune)
     return Bundle(slug, text, files, guard)
 
 

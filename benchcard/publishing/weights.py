@@ -1,8 +1,9 @@
 """The models of a run as a repository holds them: graphs in `onnx/`, under the names that Transformers.js and optimum
 load, and converted models in a folder of their framework.
 
-This module owns which rows have a model to publish, the names of its files, and the configuration and processor files
-at the root of the repository. The code that loads the models is left to `usage`, the push to `push`.
+This module owns which rows have a model to publish, the names of its files, `export.json` beside graphs, and the
+configuration and processor files at the root of the repository. The code that loads the models is left to `usage`, the
+push to `push`.
 
 Source: https://huggingface.co/docs/transformers.js/guides/dtypes (`q8` loads `onnx/model_quantized.onnx`, `fp32` loads
 `onnx/model.onnx`, `q4` loads `onnx/model_q4.onnx`, and `model_file_name` replaces `model`);
@@ -24,6 +25,7 @@ import onnx
 from benchcard.analysis.public_names import last_name
 from benchcard.analysis.run_results import RunResults
 from benchcard.errors import BenchcardError
+from benchcard.export.manifest import FILE, Component, Manifest
 from benchcard.graphs.files import external_files, location_entries
 from benchcard.metrics.info import FidelityLimit
 from benchcard.run.record import Record
@@ -32,6 +34,8 @@ from benchcard.steps.step import Outcome
 
 Artifacts: TypeAlias = "Literal['best', 'all', 'none'] | Sequence[int]"
 FOLDER = "onnx"
+MANIFEST = f"{FOLDER}/{FILE}"
+"""The file that lists the graphs of a repository for transformers."""
 # The files of sentence-transformers on how embeddings are pooled and compared. Without them it takes a plain mean.
 SENTENCES = (
     "modules.json",
@@ -195,6 +199,29 @@ def _write_graph(weights: Weights, folder: Path) -> list[str]:
     for old, new in names.items():
         link(weights.source.parent / old, folder / new)
     return [weights.name, *names.values()]
+
+
+def write_manifest(results: RunResults, weights: Sequence[Weights], repository: Path) -> list[str]:
+    """Write an `export.json` beside the graphs that `ExportedModel.from_pretrained` of transformers can load.
+
+    Returns the paths of the files that were written; none where there is no such graph.
+
+    It takes graphs with all weights inside, each with a file of further weights beside it, which is therefore empty.
+
+    Source: `OnnxExporter.program_files` of transformers/exporters/exporter_onnx.py, 5.23.
+    """
+    components: dict[str, Component] = {}
+    for model in weights:
+        export = results.records.records[model.row].outcomes.export
+        if model.home is None and export and export.values.report.metadata and not external_weights(model.source):
+            components[Path(model.name).stem] = Component(model.name, export.values.report.metadata)
+    if not components:
+        return []
+    files = {f"{component.file}.data": b"" for component in components.values()}
+    files[FILE] = Manifest(components).encoded()
+    for name, content in files.items():
+        (repository / FOLDER / name).write_bytes(content)
+    return [f"{FOLDER}/{name}" for name in files]
 
 
 def external_weights(path: Path) -> tuple[str, ...]:

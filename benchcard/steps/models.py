@@ -45,7 +45,7 @@ class GraphReport:
 
     `max_abs_difference` is the largest absolute difference of its outputs from PyTorch's; None if not compared.
     `input_length` is the only number of tokens that it takes; None where it takes any. `renamed` says which input and
-    output of a given graph is which.
+    output of a given graph is which. `metadata` is that of the graph in `export.json` of transformers; empty without.
     """
 
     opset: int | None = None
@@ -53,6 +53,7 @@ class GraphReport:
     max_abs_difference: float | None = None
     dynamic_quantize_nodes: int = 0
     renamed: tuple[str, ...] = ()
+    metadata: Mapping[str, Any] = field(default_factory=dict)
     details: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -147,10 +148,10 @@ def export(request: ExportRequest, target: Path, progress: Progress) -> ExportOu
 
         file, details = take_existing(request.model_folder, request.file_name, request.opset, target)
         # It also reads the weights, so that the message on damaged ones is its own and not the runtime's.
-        digest = model_digest(target / file)
+        digest, recorded = model_digest(target / file), details.pop("names")
         if request.example is not None:
             names = Names(request.inputs or {}, request.outputs or {}, request.layout)
-            adapted = adapt(target / file, names, _contract(request, request.example))
+            adapted = adapt(target / file, names, _contract(request, request.example, recorded))
             details |= {"input_length": adapted.input_length, "renamed": adapted.notes}
             digest = model_digest(target / file) if adapted.notes else digest
     names_of_facts = [entry.name for entry in fields(GraphReport) if entry.name != "details"]
@@ -196,7 +197,7 @@ class _Config:
     model_type: str | None = None
 
 
-def _contract(request: ExportRequest, example: Outcome[ShapeOutcome]) -> Contract:
+def _contract(request: ExportRequest, example: Outcome[ShapeOutcome], recorded: Mapping[str, str]) -> Contract:
     """Return what a task gives to a model and reads from it, to check a graph of the model's folder with."""
     import numpy as np
 
@@ -219,7 +220,7 @@ def _contract(request: ExportRequest, example: Outcome[ShapeOutcome]) -> Contrac
         with trusting(request.trust_remote_code):
             return position_padding_id(load_config(request.model_folder)) if config.model_type else None
 
-    return Contract(inputs, getattr(task, "outputs", ()), labels, padding_id)
+    return Contract(inputs, getattr(task, "outputs", ()), labels, recorded, padding_id)
 
 
 def convert(request: ConvertRequest, target: Path, progress: Progress) -> ConvertOutcome:

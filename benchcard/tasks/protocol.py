@@ -129,7 +129,8 @@ class Usage:
 
     Attributes:
         inputs: The usual names of the input columns, of one column or a pair, the preferred ones first.
-        input_kind: What such a column holds: `image`, `text` or `texts`, which are lists of words.
+        input_kind: What such a column holds: `image`, `audio`, `text` or `texts`, which are lists of words.
+        second_kind: What the second column of a pair holds; empty for the same.
         references: The usual names of the column of the reference, the preferred one first.
         reference_kinds: What such a column may hold, the preferred first: `label` (with names), `integer`, `float`,
             `text`, lists of these (`labels`, `integers`, `texts`), or `answers` as in SQuAD; empty where the input is
@@ -151,6 +152,7 @@ class Usage:
     task_types: tuple[str, ...] = ()
     batch_sizes: tuple[int, ...] = (1,)
     input_length: int | None = None
+    second_kind: str = ""
 
 
 @dataclass(frozen=True)

@@ -92,7 +92,7 @@ EXPECTED: dict[str, tuple[dict[str, Any], list[str]]] = {
         [],
     ),
     "broken-yaml": ({"task": "text-classification"}, NO_DATA),
-    "text-generation": ({}, ["task", *NO_DATA]),
+    "text-generation": ({"task": "text-generation"}, [place for place in NO_DATA if place != "dataset.ref_keys"]),
     "remote-code": ({"dataset": {"path": "stanfordnlp/imdb"}}, ["trust_remote_code"]),
     "hostile": ({"task": "text-classification"}, NO_DATA),
     "no-card": ({"task": "text-classification"}, NO_DATA),

@@ -314,6 +314,8 @@ EXAMPLES = {
     "seqeval": {"predictions": [["B-A", "O"]], "references": [["B-A", "O"]]},
     "exact_match": {"predictions": ["a"], "references": ["a"]},
     "perplexity": {"predictions": [-3.0, -1.5], "references": [2, 1]},
+    **{name: {"predictions": [[0.1, 0.2]], "references": [[1.0, 0.0]]} for name in ("ndcg_at_10", "mrr_at_10")},
+    **{name: {"predictions": ["a b"], "references": ["a c"]} for name in ("wer", "cer")},
     "top_k_accuracy": {"prediction_scores": [[0.1, 0.2, 0.7], [0.6, 0.3, 0.1]], "references": [2, 1]},
     **{
         name: {"predictions": [1.0, 2.0, 4.0], "references": [1.0, 2.0, 3.0]} for name in ("pearson", "spearman", "mse")
@@ -337,7 +339,7 @@ def test_every_metric_is_a_module_of_evaluate(name):
     assert all(isinstance(figure.value, float) for figure in first.values())
     assert all(figure.info.unit is not None for figure in first.values())
     main = next(iter(first.values())).info
-    assert main.higher_is_better is (name not in ("mse", "perplexity"))
+    assert main.higher_is_better is (name not in ("mse", "perplexity", "wer", "cer"))
 
 
 def test_several_labels_to_a_row():
@@ -400,14 +402,14 @@ def test_an_id_that_nobody_brings(monkeypatch):
     with pytest.raises(SpecError, match="did you mean `accuracy`"):
         compute_.load_metric("acuracy")
     with pytest.raises(SpecError, match="needs the network"):
-        compute_.load_metric("wer")
+        compute_.load_metric("bleu")
 
     def lacks(name):
         raise ImportError("you need to install 'jiwer'")
 
     monkeypatch.setattr(evaluate, "load", lacks)
     with pytest.raises(SpecError, match=r"packages are installed.*jiwer"):
-        compute_.load_metric("wer")
+        compute_.load_metric("bleu")
 
 
 SCRIPT = """
@@ -476,7 +478,7 @@ def test_a_figure_that_a_metric_does_not_give():
         figures_of("seqeval.overall_f2", given)
 
 
-@pytest.mark.parametrize("name", ["mae", "pearsonr", "spearmanr", "me/accuracy1", "wer"])
+@pytest.mark.parametrize("name", ["mae", "pearsonr", "spearmanr", "me/accuracy1", "bleu", "ter"])
 def test_ids_that_evaluate_knows_are_no_slips(name):
     """A spec accepts ids of evaluate's metrics, and paths, even if they resemble a known id."""
     from benchcard.spec import spec
@@ -495,7 +497,7 @@ def test_readings_need_no_library():
         "assert metrics.metric_info('seqeval', 'overall_f1').unit == 'share'\n"
         "assert metrics.metric_info('squad_v2.best_exact').unit == '%'\n"
         "unknown = metrics.MetricInfo(None, None)\n"
-        "assert metrics.metric_info('wer') == metrics.metric_info('seqeval.other') == unknown\n"
+        "assert metrics.metric_info('bleu') == metrics.metric_info('seqeval.other') == unknown\n"
         "print(*sys.modules)"
     )
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()

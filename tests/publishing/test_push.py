@@ -101,7 +101,8 @@ def test_a_card_says_how_its_model_is_loaded(push, run, hub, tmp_path, outside):
         onnx.save_model(graph, path, save_as_external_data=True, **beside)
     push()
     names = {name for name in hub.files(MINE) if name.startswith("onnx/")}
-    assert names == {"onnx/model_quantized.onnx", *(["onnx/model_quantized.onnx_data"] if outside else [])}
+    beside = ["model_quantized.onnx_data"] if outside else ["model_quantized.onnx.data", "export.json"]
+    assert names == {f"onnx/{name}" for name in ["model_quantized.onnx", *beside]}
     text = hub.read(MINE, "README.md").decode()
     lines = text.split("```python\n")[1].split("```")[0]
     Image.new("L", (8, 8)).save(tmp_path / "image.png")
@@ -130,7 +131,8 @@ def test_a_models_files_come_together_or_not_at_all(push, hub):
     for name in ("config.json", "vocab.txt"):
         repo_id = f"local-user/{name.partition('.')[0]}"
         hub.add_model(repo_id, {name: "theirs"})
-        before = {"README.md", "onnx/model_quantized.onnx", ".gitattributes", name}
+        graph = ("onnx/model_quantized.onnx", "onnx/model_quantized.onnx.data", "onnx/export.json")
+        before = {"README.md", ".gitattributes", name, *graph}
         (said,) = push(repo_id).warnings
         assert said.startswith("config.json, preprocessor_config.json not pushed: such files are read together")
         assert said.endswith(f"the repository has {name} with other content")
@@ -208,8 +210,12 @@ def test_the_card_says_which_row_each_file_is(push, hub, layout):
 
 
 def models(hub):
-    """The models in the repository."""
-    return {name.removeprefix("onnx/") for name in hub.files(MINE) if name.startswith("onnx/")}
+    """The models in the repository; for transformers each has an empty file beside it, and its name in a file."""
+    files = hub.files(MINE)
+    listed = json.loads(files.get("onnx/export.json", b'{"components": {}}'))["components"].values()
+    assert all(f"onnx/{entry['file']}{ending}" in files for entry in listed for ending in ("", ".data"))
+    names = {name.removeprefix("onnx/") for name in files if name.startswith("onnx/")}
+    return {name for name in names if not name.endswith((".data", ".json"))}
 
 
 def test_models_that_are_no_longer_chosen_are_listed_and_pruned(push, hub, capsys):
@@ -218,7 +224,8 @@ def test_models_that_are_no_longer_chosen_are_listed_and_pruned(push, hub, capsy
     hub.commit(MINE, {"onnx/theirs.onnx": "theirs"})
     for _ in range(2):
         (said,) = push(artifacts=[1]).warnings
-        assert said == "kept from earlier pushes, though no longer chosen: onnx/model.onnx; see `prune`"
+        stale = "onnx/model.onnx, onnx/model.onnx.data"
+        assert said == f"kept from earlier pushes, though no longer chosen: {stale}; see `prune`"
     assert models(hub) == {"model.onnx", "model_quantized.onnx", "theirs.onnx"}
     assert not push(artifacts=[1]).changed
     pushed = push(artifacts=[1], prune=True, dry_run=True)
@@ -226,7 +233,7 @@ def test_models_that_are_no_longer_chosen_are_listed_and_pruned(push, hub, capsy
     assert pushed.changed
     pushed = push(artifacts=[1], prune=True)
     assert (pushed.changed, pushed.warnings) == (True, ())
-    assert "1 removed" in str(pushed)
+    assert "2 removed" in str(pushed)
     assert models(hub) == {"model_quantized.onnx", "theirs.onnx"}
     assert not push(artifacts=[1], prune=True).changed
     push(artifacts=[0, 1])
@@ -243,7 +250,7 @@ def test_a_model_of_another_section_is_not_pruned(push, hub):
     push(slug="one", artifacts="none", prune=True)
     assert models(hub) == {"model_quantized.onnx"}
     (said,) = push(slug="two", artifacts="none").warnings
-    assert said.startswith("kept from earlier pushes, though no longer chosen: onnx/model_quantized.onnx")
+    assert said.startswith("kept from earlier pushes, though no longer chosen: onnx/export.json, onnx/model_quantized")
     push(slug="two", artifacts="none", prune=True)
     assert not models(hub)
 
@@ -668,3 +675,31 @@ def test_the_example_pushes_and_reads_back(run):
     assert "second push: no commit" in done.stdout
     assert "\n2 commits\n" in done.stdout
     assert "the card has 6 rows" in done.stdout
+
+
+def test_transformers_loads_the_pushed_graphs(push, hub, tmp_path):
+    """`ExportedModel` of transformers reads `export.json` beside the graphs, and gives the outputs of each; a section
+    with other graphs replaces the file of the first, and nobody else's.
+    """
+    import numpy as np
+    import onnxruntime
+    import torch
+
+    base = pytest.importorskip("transformers.exporters.base", reason="transformers below 5.23 has no ExportedModel")
+    push(slug="one")
+    push(slug="two", artifacts="all")
+    files = {name: content for name, content in hub.files(MINE).items() if name.startswith("onnx/")}
+    (tmp_path / "onnx").mkdir()
+    for name, content in files.items():
+        (tmp_path / name).write_bytes(content)
+    model = base.ExportedModel.from_pretrained(tmp_path, subfolder="onnx")
+    assert {f"onnx/{name}.onnx" for name in model.components} == {name for name in files if name.endswith(".onnx")}
+    for name, runner in model.runners.items():
+        session = onnxruntime.InferenceSession(tmp_path / "onnx" / f"{name}.onnx", providers=["CPUExecutionProvider"])
+        (value,) = session.get_inputs()
+        images = np.random.default_rng(0).standard_normal([3, *value.shape[1:]], dtype=np.float32)
+        logits = runner(**{value.name: torch.from_numpy(images)}).logits.numpy()
+        np.testing.assert_allclose(logits, session.run(None, {value.name: images})[0], rtol=1e-5)
+    hub.commit(MINE, {"onnx/export.json": "theirs"})
+    with pytest.raises(HubError, match=r"onnx/export\.json.*Nothing was written"):
+        push(slug="one")

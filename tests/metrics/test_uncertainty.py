@@ -97,7 +97,7 @@ def of_models(count, draws, p_value=None, start=0):
         )
         for row, p_value in enumerate(p_values)
     ]
-    return SimpleNamespace(records=records)
+    return SimpleNamespace(records=records, info_of=lambda record: None)
 
 
 def test_too_few_draws_are_told():
@@ -115,9 +115,9 @@ def test_draws_are_counted_beside_each_baseline():
     are looked at there for the first time.
     """
     few = [*of_models(20, 1000).records, *of_models(20, 1000, start=21).records]
-    assert not metric_info.too_few_resamples(SimpleNamespace(records=few))
+    assert not metric_info.too_few_resamples(SimpleNamespace(records=few, info_of=lambda record: None))
     again = [*of_models(40, 1600).records, *of_models(40, 1000, start=41).records]
-    (told,) = metric_info.too_few_resamples(SimpleNamespace(records=again))
+    (told,) = metric_info.too_few_resamples(SimpleNamespace(records=again, info_of=lambda record: None))
     assert "1,000 resamples can show no difference among 40 models" in told
 
 

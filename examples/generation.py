@@ -1,4 +1,4 @@
-"""Benchmark a language model in float32, dynamically and statically quantized, by how it predicts each next token.
+"""Benchmark a language model in float32, int8, and with weights of 4 and 8 bits, by how it predicts each next token.
 
 Usage: `python examples/generation.py [RUN]`. The same from a shell: `benchcard run examples/generation.yaml`.
 """
@@ -26,10 +26,12 @@ benchmark = Benchmark(
     grid={
         "framework": ["onnxruntime", "pytorch"],
         "apply_quantization": [False, True],
-        "quantization_approach": ["dynamic", "static"],
+        "quantization_approach": ["dynamic", "static", "weight_only"],
         "operators_to_quantize": [["MatMul"], ["Add", "MatMul"]],
+        "bits": [4, 8],
     },
     fixed={
+        "accuracy_level": 4,  # of weight-only rows: activations are rounded to int8 in each product
         "calibration": {
             "method": "percentile",
             "num_calibration_samples": 32,

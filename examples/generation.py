@@ -36,7 +36,7 @@ benchmark = Benchmark(
             "method": "percentile",
             "num_calibration_samples": 32,
             "calibration_histogram_percentile": 99.99,
-        }
+        },
     },
     input_lengths=[32, 128],
     duration=1,  # seconds for each configuration; use 15 for published figures

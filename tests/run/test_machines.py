@@ -33,7 +33,7 @@ framework_args: {intra_op_num_threads: 1}
 backend: hf-jobs
 backend_args: {bucket: mine/private, setup: "true"}
 grid:
-  backend_args: [{flavor: cpu-xl, price_per_hour: 2}, {flavor: cpu-basic}]
+  backend_args: [{flavor: cpu-xl, price_per_hour: 2, namespace: private-org}, {flavor: cpu-basic}]
   apply_quantization: [false, true]
 """
 )
@@ -66,7 +66,8 @@ def test_each_machine_has_the_plan_of_a_run_of_its_own(benchmark):
     first, second = machine_plans(plan)
     assert (first.name[:-7], second.name[:-7]) == ("cpu-basic", "cpu-xl")
     assert first.plan.spec.get("backend_args") == {"bucket": "mine/private", "setup": "true", "flavor": "cpu-basic"}
-    assert second.plan.spec.get("backend_args") == {"bucket": "mine/private", "setup": "true", "flavor": "cpu-xl"}
+    private = {"bucket": "mine/private", "setup": "true", "namespace": "private-org"}
+    assert second.plan.spec.get("backend_args") == {**private, "flavor": "cpu-xl"}
     assert (first.rows, second.rows) == ((0, 1), (2, 3))
     for machine in (first, second):
         for row, own in zip(machine.rows, machine.plan, strict=True):
@@ -99,7 +100,7 @@ def test_max_rows_counts_the_rows_of_each_machine(ground):
 )
 def test_values_that_are_no_machines_of_their_own_are_mistakes(ground, machines, place, problem):
     """Nothing is started, and each has its place."""
-    text = TEXT.replace("[{flavor: cpu-xl, price_per_hour: 2}, {flavor: cpu-basic}]", machines)
+    text = TEXT.replace("[{flavor: cpu-xl, price_per_hour: 2, namespace: private-org}, {flavor: cpu-basic}]", machines)
     text = text.replace("  apply_quantization: [false, true]\n", "")
     with pytest.raises(SpecError) as caught:
         Benchmark.from_spec(spec_with(ground, text, "wrong.yaml"))
@@ -147,13 +148,14 @@ def test_all_machines_are_in_one_table(results):
     assert limited.row in (0, 2)
 
 
-def test_cards_name_machines_and_nothing_of_the_account(results):
+def test_cards_name_machines_and_nothing_of_the_account(results, tmp_path):
     """The summary has a column of machines and costs, the environment what differs between them; the card is read."""
     card = results.card(max_drop=1.0)
     assert re.search(r"^\| *row \| configuration +\| machine +\|", card.text, re.MULTILINE)
     assert "**Cheapest at this quality: row " in card.text
     assert "Another One" in card.text
-    for text in (card.text, results.card("classic").text, json.dumps(run_json(results, [], {}))):
+    tables = [path.read_text() for path in results.to_csv(tmp_path)]
+    for text in (card.text, results.card("classic").text, json.dumps(run_json(results, [], {})), "".join(tables)):
         assert "cpu-basic" in text
         assert "private" not in text
     facts = card.facts()

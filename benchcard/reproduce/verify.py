@@ -24,7 +24,7 @@ from benchcard.analysis import public_names
 from benchcard.analysis.frames.columns import frame_of, is_known, to_records, with_bounds
 from benchcard.analysis.frames.noise import certificates
 from benchcard.analysis.run_results import RunResults
-from benchcard.card.facts import LATENCY_MEAN, OTHERS, THROUGHPUT, Measured, Row, figure
+from benchcard.card.facts import LATENCY_MEAN, OTHERS, THROUGHPUT, Facts, Measured, Row, figure
 from benchcard.card.layouts.classic import QUALITY_DECIMALS
 from benchcard.card.layouts.figures import column_decimals
 from benchcard.card.layouts.full_tables import RATIO, decimals_rule, format_comparison
@@ -32,6 +32,7 @@ from benchcard.errors import CardError
 from benchcard.metrics.info import COMPARISONS
 from benchcard.reproduce import spec as card_spec
 from benchcard.reproduce.source import PublishedCard
+from benchcard.run.directory import RunInfo
 from benchcard.sources.resolve import RENAMED, Source
 from benchcard.spec.parameters import BACKEND_ARGUMENTS, split_name
 from benchcard.utils.plain import as_plain, canonical_json, plain
@@ -120,13 +121,16 @@ def verify(card: PublishedCard, results: RunResults, given: Collection[str] = ()
         names = quote_names(card.facts.benchmarked)
         raise CardError(f"{results.path} has none of the card's configurations of {names}. {_EXPECTED_RUN}")
     frame = frame_of([dict(zip(COLUMNS, row)) for row in rows], COLUMNS)
-    return Verification(frame, (*verifier.ground, *verifier.examples))
+    return Verification(frame, (*dict.fromkeys(verifier.grounds), *verifier.examples))
 
 
 class _Verifier:
     def __init__(self, card: PublishedCard, results: RunResults, given: Collection[str]) -> None:
         self.facts, self.results = card.facts, results
-        self.ground = (*_ground(card, results), *_other_sources(card, results, given))
+        self.sources = tuple(_other_sources(card, results, given))
+        # The differences for the row that is compared, and for all.
+        self.ground: tuple[str, ...] = ()
+        self.grounds: list[str] = []
         self.examples = tuple(_other_examples(card, results))
         published = [(noise.ratio_low, noise.ratio_high) for noise in (card.run.noise if card.run else ())]
         here = zip(results.noise["ratio_low"], results.noise["ratio_high"])
@@ -148,6 +152,9 @@ class _Verifier:
             here = rows_here.get(canonical_json(self._matched(row.parameters)))
             if here is None:
                 continue
+            info = self.results.records.info_of(self.results.records.records[here])
+            self.ground = (*_ground(_environment(self.facts, index), info), *self.sources)
+            self.grounds += self.ground
             yield from self._figures(index, row, row.failure, here)
             baseline = self.results.plan[here].baseline
             if row.original is not None and baseline is not None:
@@ -276,15 +283,23 @@ class _Verifier:
         return (NOT_COMPARABLE, f"{reason}; {'; '.join(self.ground)}") if self.ground else (DIFFERENT, reason)
 
 
-def _ground(card: PublishedCard, results: RunResults) -> Iterator[str]:
-    """Yield the differences in machine and versions between a card and a run, a sentence each."""
-    there, here = card.facts.environment, results.records.info
+def _environment(facts: Facts, row: int) -> Mapping[str, Any]:
+    """Return machine and versions of a row of a card."""
+    machine = facts.machines[row] if facts.machines else None
+    return {
+        name: value[machine] if isinstance(value, dict) and machine in value else value
+        for name, value in facts.environment.items()
+    }
+
+
+def _ground(there: Mapping[str, Any], here: RunInfo) -> Iterator[str]:
+    """Yield the differences in machine and versions between a row of a card and a run, a sentence each."""
     machine = as_plain(here.machine)
     differing = [name for name in _PROCESSOR if name in there and there[name] != machine.get(name)]
     if not there.get("processor"):
         yield "the card does not say on which processor"
     elif "processor" in differing:
-        yield f"another CPU: {card.facts.processors}, here {here.machine.processor}"
+        yield f"another CPU: {there['processor']}, here {here.machine.processor}"
     elif differing:
         yield f"another machine: {', '.join(name.replace('_', ' ') for name in differing)} differ"
     versions = there.get("versions") or {}

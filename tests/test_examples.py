@@ -31,6 +31,7 @@ LOWER_BOUNDS = {
     "digits": (0.97, 0.1),
     "entities": (0.9, 0.1),
     "generation": (-15.0, -512.0),
+    "melodies": (0.94, 0.2),
     "quickstart": (0.97, 0.1),
     "reviews": (0.94, 0.5),
     "search": (0.93, 0.7),

@@ -36,6 +36,7 @@ LOWER_BOUNDS = {
     "reviews": (0.94, 0.5),
     "search": (0.93, 0.7),
     "sentences": (0.88, 0.0),
+    "spelling": (-0.15, -1.0),
     "topics": (0.88, 0.2),
 }
 
@@ -80,7 +81,7 @@ def test_spec_and_script_run(name, tmp_path, monkeypatch, capsys):
     else:
         assert quality[metric][0] == pytorch
     lower_bound, guessing = LOWER_BOUNDS[name]
-    scores = -quality[metric] if name == "generation" else quality[metric]
+    scores = -quality[metric] if name in ("generation", "spelling") else quality[metric]
     assert scores[0] >= lower_bound
     assert scores.min() > guessing
     assert set(results.time["row"]) == set(quality.index)
@@ -135,7 +136,7 @@ def test_every_task_has_an_example():
         assert (EXAMPLES / name / "train.py").exists()
         assert f"`{name}`" in readme
     sizes = {str(path): path.stat().st_size for path in EXAMPLES.rglob("*") if path.is_file()}
-    assert sum(sizes.values()) < 9.5e6
+    assert sum(sizes.values()) < 9.6e6
 
 
 def write_variants(spec, folder):

@@ -54,7 +54,7 @@ def row_times(records: Records, record: Record) -> Iterator[tuple[Shape, TimeFig
     for shape, cell in record.cells.items():
         part = records.timed.get((record.configuration.row, shape))
         times = _figures(part, cell, prices(records, record))
-        if isinstance(times, TimeFigures) and records.traits.predicts_tokens and cell.shape.input_length:
+        if isinstance(times, TimeFigures) and records.traits.counts_tokens and cell.shape.input_length:
             times.intervals["tokens_per_s"] = _scaled(times.intervals["throughput_per_s"], cell.shape.input_length)
         yield cell.shape, times
     row = record.configuration

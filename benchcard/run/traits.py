@@ -23,7 +23,7 @@ class Traits:
     metrics: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     frameworks: Mapping[str, FrameworkTraits] = field(default_factory=dict)
     decides_by: str = ""
-    predicts_tokens: bool = False
+    counts_tokens: bool = False
 
     def metrics_of(self, configuration: Configuration) -> Sequence[str]:
         """Return the metrics of a row: its own, or the default ones of the task."""
@@ -52,5 +52,5 @@ def traits_of(plan: Plan, stored: Traits | None = None) -> Traits:
         },
         plan.frameworks,
         getattr(task, "decides_by", ""),
-        getattr(task, "predicts_tokens", False),
+        getattr(task, "counts_tokens", False),
     )

@@ -198,8 +198,8 @@ class Task(Protocol):
     A task may have an attribute `decides_by`: the figure of fidelity by which configurations are chosen instead of the
     first metric.
 
-    A task may have an attribute `predicts_tokens`: whether its logits are of tokens and not of labels, and throughput
-    is shown in tokens, too.
+    A task may have the attributes `predicts_tokens`, whether its logits are of tokens and not of labels, and
+    `counts_tokens`, whether throughput is shown in tokens, too.
 
     A task whose name optimum's `TasksManager` does not know has an attribute `loads_as`: the name of a task that it
     knows, whose model class is loaded.

@@ -73,7 +73,7 @@ class TextGeneration:
         {"window": Number(2, whole=True), "stride": Number(1, whole=True), "join_texts": Boolean()}
     )
     decides_by = "kl_mean"
-    predicts_tokens = True
+    predicts_tokens = counts_tokens = True
 
     def prepare(self, rows: Dataset, question: Question) -> Prepared:
         """Return the windows of each text; a reference is the number of tokens that are predicted."""

@@ -67,7 +67,7 @@ def time_frame(records: Records) -> pd.DataFrame:
             else:
                 figures = {"failure": str(times or NOT_ASKED)}
             rows.append({**parameter_columns(record), **asdict(shape), **figures})
-    tokens = with_bounds("tokens_per_s") if records.traits.predicts_tokens else ()
+    tokens = with_bounds("tokens_per_s") if records.traits.counts_tokens else ()
     return frame_of(rows, (*parameter_names(records), "batch_size", "input_length", *tokens, *_FIGURES, "failure"))
 
 

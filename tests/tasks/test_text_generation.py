@@ -279,7 +279,7 @@ def test_logits_of_tokens_are_no_labels(tmp_path, task, labels):
         model={}, model_folder=tmp_path, task=task, opset=None, from_transformers=False, file_name=None
     )
     example = Outcome("shape", "", tmp_path, ShapeOutcome(input_length=3))
-    assert models._contract(request, example).labels == labels
+    assert models._contract(request, example, {}).labels == labels
 
 
 @pytest.mark.slow

@@ -101,10 +101,12 @@ def _run(parcel: Path, run: Path, rows: Collection[int] | None, *, timed: bool) 
 def _copying(run: Path, store: Path | None) -> Iterator[None]:
     """Copy what is new in a run directory to its store during the block, and once more at its end."""
     ended = threading.Event()
+    # What lies in the store already.
+    seen = {file: file.stat().st_mtime_ns for file in files_to_send(run)}
 
     def copy() -> None:
         while store is not None and not ended.wait(_COPY_S):
-            copy_new(run, store)
+            copy_new(run, store, seen)
 
     copying = threading.Thread(target=copy, daemon=True)
     copying.start()
@@ -114,20 +116,25 @@ def _copying(run: Path, store: Path | None) -> Iterator[None]:
         ended.set()
         copying.join()
         if store is not None:
-            copy_new(run, store)
+            copy_new(run, store, seen)
 
 
-def copy_new(run: Path, store: Path) -> None:
-    """Copy the files of a run directory that changed since they were copied; what says that others are there, last."""
+def copy_new(run: Path, store: Path, seen: dict[Path, int]) -> None:
+    """Copy the files of a run directory that changed since they were copied; what says that others are there, last.
+
+    `seen` has the time of the last change of each copied file. It is read before the file, which may grow meanwhile.
+    """
     for file in files_to_send(run):
         target = store / file.relative_to(run)
         try:
-            if target.is_file() and target.stat().st_mtime_ns >= file.stat().st_mtime_ns:
+            changed = file.stat().st_mtime_ns
+            if seen.get(file) == changed:
                 continue
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(file, target)
         except FileNotFoundError:
             continue  # It was replaced meanwhile, and is copied next time.
+        seen[file] = changed
 
 
 def _stop(_signal: int, _frame: FrameType | None) -> None:

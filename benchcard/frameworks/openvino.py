@@ -61,7 +61,7 @@ _DEFAULTS = {"performance_hint": "LATENCY", "inference_precision": "f32", "enabl
 # What moves values, converts their type or compares them, beside the operators of ONNX that do.
 _OTHERS = (
     "Broadcast Convert Equal GatherCompressed Greater GreaterEqual Less LessEqual LogicalAnd LogicalNot LogicalOr "
-    "LogicalXor NotEqual Range Reorder Select StridedSlice VariadicSplit"
+    "LogicalXor NonZero NotEqual Range Reorder Select ShapeOf StridedSlice VariadicSplit"
 )
 _FLOATS = ("f32", "f16", "bf16", "f64")
 # The names of types in the rest of benchcard, and the types of numbers that are no weights.

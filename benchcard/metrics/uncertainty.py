@@ -84,7 +84,9 @@ def is_same(before: object, after: object) -> bool:
         return math.isclose(before, after, rel_tol=_SAME_NUMBER, abs_tol=_SAME_NUMBER)
     if isinstance(before, Mapping) and isinstance(after, Mapping) and "prediction_text" in before:
         return bool(before["prediction_text"] == after["prediction_text"])
-    return np.array_equal(before, after) if isinstance(before, list) and isinstance(after, list) else before == after
+    if isinstance(before, list) and isinstance(after, list):
+        return len(before) == len(after) and all(map(is_same, before, after))
+    return before == after
 
 
 def _scaled(estimate: Interval, maximum: float) -> Interval:

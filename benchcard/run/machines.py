@@ -1,7 +1,7 @@
 """The machines of a grid of `backend_args`: each runs its rows in a job and a run directory of its own.
 
-The run directory of the grid has theirs in its folder `machines`. Rows of two machines share no step, no baseline and
-no timing.
+Their run directories are in the folder `machines` of the grid's own. Rows of different machines share no steps,
+baseline or timing.
 """
 
 from __future__ import annotations

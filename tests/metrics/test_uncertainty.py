@@ -143,3 +143,10 @@ def test_models_that_agree_everywhere_are_no_certainty():
 def test_predictions_that_changed(baseline, model, count):
     """Labels, lists, tags and texts differ where they are unequal; numbers beyond single precision."""
     assert uncertainty.count_changed(baseline, model) == count
+
+
+def test_scores_in_lists_are_equal_to_single_precision():
+    """The scores of a ranking that another framework computes are not all changed; labels are compared as they are."""
+    before = [[0.1, 2.0], [0.1, 2.0], [0.1], ["B-PER", "O"], [1, 2]]
+    after = [[0.1 + 1e-9, 2.0], [0.11, 2.0], [0.1, 2.0], ["B-PER", "B-LOC"], [1, 2]]
+    assert [uncertainty.is_same(*pair) for pair in zip(before, after)] == [True, False, False, False, True]

@@ -11,8 +11,6 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-import numpy as np
-
 from benchcard.measure import significance
 from benchcard.measure.intervals import CONFIDENCE
 from benchcard.measure.significance import PairedTest

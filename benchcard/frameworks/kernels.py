@@ -8,15 +8,17 @@ Source: https://onnxruntime.ai/docs/performance/tune-performance/profiling-tools
 
 from __future__ import annotations
 
-import json
 import re
 import statistics
 import time
+from bisect import bisect_right
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from typing import Literal, TypeAlias
+
+import msgspec
 
 # Optimization levels at which ONNX Runtime does not fuse a quantized node with the conversions around it, and computes
 # in float32 between them. It fuses them at higher levels. Within either set of levels, outputs differ by rounding only.
@@ -79,6 +81,24 @@ class Kernel:
     time_share: float
 
 
+class _Arguments(msgspec.Struct, frozen=True):
+    """What is read of the arguments of an event; only those of kernels have an operator."""
+
+    op_name: str = ""
+    node_index: str = ""
+    input_type_shape: tuple[dict[str, msgspec.Raw], ...] = ()
+
+
+class _Event(msgspec.Struct, frozen=True):
+    """An event of a profile of ONNX Runtime: when it began and how long it took, in microseconds."""
+
+    name: str
+    ts: int
+    dur: int
+    cat: str = ""
+    args: _Arguments = _Arguments()
+
+
 Node: TypeAlias = tuple[str, Numbers, str, str]
 """A node of a graph: the name and numbers of its kernel, its own name, and its index."""
 
@@ -86,8 +106,8 @@ Node: TypeAlias = tuple[str, Numbers, str, str]
 def read_kernels(profile: Path) -> tuple[Kernel, ...]:
     """Return the kernels of a profile of ONNX Runtime; nothing where it has no call."""
     try:
-        calls = _calls(json.loads(profile.read_bytes()))
-    except (OSError, ValueError, KeyError):
+        calls = _calls(msgspec.json.decode(profile.read_bytes(), type=list[_Event]))
+    except (OSError, msgspec.MsgspecError, UnicodeDecodeError):
         # The disk was full, a name has a quotation mark (which the runtime does not escape), or the format changed.
         return ()
     return merge_calls(calls)
@@ -146,20 +166,19 @@ def partly_fused(kernels: Iterable[Kernel], quantized: Mapping[str, int]) -> Ite
             yield " or ".join(f"`{operator}`" for operator in group), in_8_bits, count
 
 
-def _calls(entries: Sequence[Mapping[str, Any]]) -> list[Counter[Node]]:
+def _calls(events: Sequence[_Event]) -> list[Counter[Node]]:
     """Return the microseconds of each node in each call of a profile; those of a node in a loop are added."""
-    spans = sorted((entry["ts"], entry["ts"] + entry["dur"]) for entry in entries if entry["name"] == "model_run")
+    spans = sorted((event.ts, event.ts + event.dur) for event in events if event.name == "model_run")
+    starts = [start for start, _ in spans]
     calls: list[Counter[Node]] = [Counter() for _ in spans]
-    for entry in entries:
-        is_kernel = entry.get("cat") == "Node" and entry["name"].endswith("_kernel_time")
-        arguments = entry["args"] if is_kernel else {}
-        kernel = arguments.get("op_name")
-        if kernel and kernel not in _CONTROL:
-            types = {kind for shape in arguments.get("input_type_shape", ()) for kind in shape}
-            node = (kernel, _numbers(kernel, types), entry["name"], arguments.get("node_index", ""))
-            for call, (start, end) in zip(calls, spans):
-                if start <= entry["ts"] <= end:
-                    call[node] += entry["dur"]
+    for event in events:
+        kernel = event.args.op_name
+        if kernel and event.cat == "Node" and event.name.endswith("_kernel_time") and kernel not in _CONTROL:
+            call = bisect_right(starts, event.ts) - 1
+            if call >= 0 and event.ts <= spans[call][1]:
+                types = {kind for shape in event.args.input_type_shape for kind in shape}
+                node = (kernel, _numbers(kernel, types), event.name, event.args.node_index)
+                calls[call][node] += event.dur
     return calls
 
 

@@ -10,8 +10,10 @@ quantization is in `quantize`. An exclusion is one of:
 
 from __future__ import annotations
 
+import functools
+import itertools
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -59,8 +61,14 @@ def excluded_names(exclusions: Iterable[Exclusion]) -> tuple[str, ...]:
 
 def patterns_with(model: Path, node: str) -> tuple[str, ...]:
     """Return the patterns that a node of a model file belongs to."""
+    return tuple(pattern for pattern, nodes in _places(model).items() if node in nodes)
+
+
+@functools.lru_cache(maxsize=2)
+def _places(model: Path) -> Mapping[str, frozenset[str]]:
+    """Return the nodes of a model file that belong to each pattern, cached for the rows that are made of it."""
     graph = load_graph(model)
-    return tuple(pattern for pattern, find in FINDERS.items() if any(node in group for group in find(graph)))
+    return {pattern: frozenset(itertools.chain(*find(graph))) for pattern, find in FINDERS.items()}
 
 
 def _match(graph: Graph, exclusion: str) -> list[tuple[str, ...]]:

@@ -300,6 +300,7 @@ def _time_figures(time: TimeFigures, gain: Gain | None) -> Figures:
         DETECTABLE: figure(detectable),
         "memory_mb": figure(time.memory_mb),
         MEMORY_SAVED: figure(time.memory_saved),
+        "device_memory_mb": figure(time.device_memory_mb),
     }
 
 
@@ -410,6 +411,8 @@ def _machine(records: Records, record: Record) -> dict[str, Plain]:
     memory_bytes = machine.pop("memory_bytes", None)
     if memory_bytes is not None:
         machine["memory_gb"] = round(memory_bytes / 1e9, 1)
+    if not (machine["gpu"] and any(map(row_facts.on_gpu, records.records))):
+        del machine["gpu"], machine["gpu_driver"]
     if (price := prices(records, record)[1]) is not None and "price_per_hour" not in records.plan.spec.fixed:
         machine["price_per_hour"] = price
     return dict(machine)

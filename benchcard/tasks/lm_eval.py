@@ -124,7 +124,7 @@ def _rows(rows: Dataset, question: Question, arguments: _Arguments, texts: text.
             prompt = task.fewshot_context(doc, num_fewshot=shots, gen_prefix=task.doc_to_prefix(doc))
             made = task.construct_requests(doc=doc, ctx=prompt, metadata=(arguments.name, number, 1))
             pairs = encoder.loglikelihood(made if isinstance(made, list) else [made], disable_tqdm=True)
-            items = [_item(texts, *pair, question.number(number)) for pair in pairs]
+            items = [_item(texts, before, after, question.number(number)) for before, after in pairs]
             cut = sum(len(before) + len(after) > (texts.maximum or np.inf) for before, after in pairs)
             reference = json.dumps(doc, default=str) if question.labelled else None
             yield Row(items, reference, counts={"rows": 1, "requests": len(items), "cut": cut})

@@ -45,6 +45,7 @@ _BUILT_IN: Mapping[str, Mapping[str, str]] = {
         "audio-classification": "benchcard.tasks.audio_classification:AudioClassification",
         "automatic-speech-recognition": "benchcard.tasks.speech_recognition:SpeechRecognition",
         "text-generation": "benchcard.tasks.text_generation:TextGeneration",
+        "lm-eval": "benchcard.tasks.lm_eval:LmEval",
     },
     "metrics": {
         "accuracy": "benchcard.metrics.classification:Accuracy",
@@ -74,6 +75,7 @@ _BUILT_IN: Mapping[str, Mapping[str, str]] = {
         "wer": "benchcard.metrics.transcripts:WordErrorRate",
         "cer": "benchcard.metrics.transcripts:CharacterErrorRate",
         "perplexity": "benchcard.metrics.perplexity:Perplexity",
+        "lm_eval": "benchcard.metrics.lm_eval:LmEval",
     },
     "backends": {
         "local": "benchcard.backends.local:Local",

@@ -194,7 +194,8 @@ def _explain_kernels(record: Record, counts: Mapping[str, int]) -> Iterator[str]
     # With int8 activations ONNX Runtime fuses few nodes with their conversions. On x86 it first makes them uint8, but
     # only where a single node reads them.
     # Source: onnxruntime, core/optimizer/qdq_transformer/qdq_s8_to_u8.cc and selectors_actions there.
-    has_int8 = row_facts.has_conversions(record) and record.configuration["activations_dtype"] != "uint8"
+    fuses = row_facts.has_conversions(record) and not row_facts.on_gpu(record)
+    has_int8 = fuses and record.configuration["activations_dtype"] != "uint8"
     if row_facts.computes_in_float(record):
         if row_facts.keeps_conversions(record):
             reason = (
@@ -233,6 +234,11 @@ def _explain_kernels(record: Record, counts: Mapping[str, int]) -> Iterator[str]
 def _explain_time(records: Records, record: Record) -> Iterator[str]:
     kernels, threads = row_facts.kernels_of(record), row_facts.other_threads(records, record)
     if not kernels:
+        return
+    if row_facts.on_gpu(record):
+        on_cpu = [f"{kernel.nodes} `{kernel.name}`" for kernel in kernels if kernel.on_cpu]
+        if on_cpu:
+            yield f"Of its nodes, {_join(on_cpu)} run on the CPU."
         return
     if threads is not None:
         yield f"The time of its kernels is only known of another row, with `intra_op_num_threads` {threads}."

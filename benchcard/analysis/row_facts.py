@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from benchcard.analysis.frames.columns import row_parameters
 from benchcard.analysis.records import Records
 from benchcard.frameworks.kernels import UNFUSED_LEVELS, Kernel, operators
+from benchcard.measure.gpu import uses_gpu
 from benchcard.metrics.info import FIDELITY, FigureUncertainty, MetricInfo
 from benchcard.run.record import Record
 from benchcard.utils.values import Interval
@@ -169,12 +170,19 @@ def saturation_risk(records: Records, record: Record) -> bool:
     products = {count.operator for count in report.operators if count.quantized} & _PRODUCTS
     has_products = products and (not kernels or computed_operators(kernels, "8 bits") & _PRODUCTS)
     is_signed = row["weights_dtype"] != "uint8"
-    return bool(report.weights_quantized and has_products and is_signed and not row["reduce_range"])
+    return bool(
+        report.weights_quantized and has_products and is_signed and not row["reduce_range"] and not on_gpu(record)
+    )
 
 
 def kernels_of(record: Record) -> tuple[Kernel, ...]:
     """Return the kernels that a call of a row's model runs, the longest first; none where they are not known."""
     return record.outcomes.evaluate.values.kernels if record.outcomes.evaluate else ()
+
+
+def on_gpu(record: Record) -> bool:
+    """Return whether a row's model runs on a GPU, where profiles have the times to launch kernels, not to run them."""
+    return uses_gpu(record.configuration["framework_args"] or {})
 
 
 def computed_operators(kernels: Iterable[Kernel], numbers: str) -> frozenset[str]:
@@ -190,6 +198,11 @@ def other_threads(records: Records, record: Record) -> int | None:
     """
     threads = record.outcomes.evaluate.values.threads if record.outcomes.evaluate else None
     return None if threads == (record.configuration.threads or records.info_of(record).default_threads) else threads
+
+
+def has_kernel_times(records: Records, record: Record) -> bool:
+    """Return whether the times of a row's kernels are known."""
+    return other_threads(records, record) is None and not on_gpu(record)
 
 
 def computes_in_float(record: Record) -> bool:

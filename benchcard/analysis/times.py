@@ -12,6 +12,7 @@ from benchcard.run.record import Cell, Record
 from benchcard.steps.step import NotRun
 from benchcard.utils.values import Failure, Interval, Shape
 
+DEVICE_MEMORY = ("device_memory", "device_allocated")
 _NOT_RUN = NotRun("time", "NotRun", "it has not been timed yet: run the spec again")
 
 
@@ -35,6 +36,8 @@ class TimeFigures:
         first_call_ms: The median time of the first call.
         memory_mb: The peak memory above that of the process before it loaded the model, in 10^6 bytes.
         memory_saved: How much less that is than the baseline's, in %.
+        device_memory_mb: The GPU memory of the process after the warm-up, with its CUDA context, in 10^6 bytes.
+        device_allocated_mb: The peak of its tensors there, of PyTorch alone.
     """
 
     intervals: dict[str, Interval | None]
@@ -47,6 +50,8 @@ class TimeFigures:
     first_call_ms: float | None
     memory_mb: float | None
     memory_saved: float | None
+    device_memory_mb: float | None = None
+    device_allocated_mb: float | None = None
 
 
 def row_times(records: Records, record: Record) -> Iterator[tuple[Shape, TimeFigures | Failure | None]]:
@@ -110,7 +115,13 @@ def _figures(part: Part | None, cell: Cell, prices: tuple[float | None, float | 
         first_call_ms=median(launch.first_call_ns for launch in opened) / 1e6 if opened else None,
         memory_mb=max(part.peaks_bytes(cell.name)) / 1e6 if opened else None,
         memory_saved=_memory_saved(part, cell.name),
+        **{f"{name}_mb": _device_mb(part, cell.name, f"{name}_bytes") for name in DEVICE_MEMORY},
     )
+
+
+def _device_mb(part: Part, name: str, fact: str) -> float | None:
+    sizes = [each.facts.get(fact) for each in part.opened(name)]
+    return max((size / 1e6 for size in sizes if isinstance(size, int)), default=None)
 
 
 def _memory_saved(part: Part, name: str) -> float | None:

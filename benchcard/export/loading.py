@@ -25,8 +25,10 @@ SEED = 0
 _LEARNED_BUFFERS = (".running_mean", ".running_var")  # of batch normalization
 
 
-def load_model(model: Path, task: str, *, trust_remote_code: bool = False) -> PreTrainedModel:
-    """Return the transformers model in a folder in evaluation mode, with float32 weights.
+def load_model(
+    model: Path, task: str, *, trust_remote_code: bool = False, dtype: torch.dtype = torch.float32
+) -> PreTrainedModel:
+    """Return the transformers model in a folder in evaluation mode, with weights of `dtype`.
 
     The task is one that optimum's `TasksManager` knows, a synonym of one, or a registered one.
 
@@ -34,10 +36,12 @@ def load_model(model: Path, task: str, *, trust_remote_code: bool = False) -> Pr
         ArtifactError: There is no such model or task, the model is not for the task, or the checkpoint lacks weights
             that the task's outputs depend on.
     """
-    return load_with_missing(model, task, trust_remote_code)[0]
+    return load_with_missing(model, task, trust_remote_code, dtype)[0]
 
 
-def load_with_missing(model: Path, task: str, trust_remote_code: bool) -> tuple[PreTrainedModel, list[str]]:
+def load_with_missing(
+    model: Path, task: str, trust_remote_code: bool, dtype: torch.dtype = torch.float32
+) -> tuple[PreTrainedModel, list[str]]:
     """Return the model of `load_model`, and the names of the weights that the checkpoint lacks.
 
     A base model often lacks a pooler that no task reads. Such weights are drawn from a fixed seed, so that they are the
@@ -54,7 +58,7 @@ def load_with_missing(model: Path, task: str, trust_remote_code: bool) -> tuple[
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(SEED)
             loaded, info = auto_class.from_pretrained(
-                str(model), dtype=torch.float32, output_loading_info=True, trust_remote_code=trust_remote_code
+                str(model), dtype=dtype, output_loading_info=True, trust_remote_code=trust_remote_code
             )
     except KeyError as error:
         raise ArtifactError(f"{model} cannot be loaded for the task {task!r}: {error.args[0]}") from error

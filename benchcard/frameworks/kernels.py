@@ -73,12 +73,14 @@ class Kernel:
             values), or "conversion" between float and 8 bits.
         nodes: Number of nodes that a call runs.
         time_share: Share of the time of all kernels of a call, from 0 to 1.
+        on_cpu: Whether it runs on the CPU, of a model that runs on a GPU.
     """
 
     name: str
     numbers: str
     nodes: int
     time_share: float
+    on_cpu: bool = False
 
 
 class _Arguments(msgspec.Struct, frozen=True):
@@ -86,6 +88,7 @@ class _Arguments(msgspec.Struct, frozen=True):
 
     op_name: str = ""
     node_index: str = ""
+    provider: str = ""
     input_type_shape: tuple[dict[str, msgspec.Raw], ...] = ()
 
 
@@ -99,14 +102,14 @@ class _Event(msgspec.Struct, frozen=True):
     args: _Arguments = _Arguments()
 
 
-Node: TypeAlias = tuple[str, Numbers, str, str]
-"""A node of a graph: the name and numbers of its kernel, its own name, and its index."""
+Node: TypeAlias = tuple[str, Numbers, bool, str, str]
+"""A node of a graph: the name and numbers of its kernel, whether it falls back to the CPU, its own name, its index."""
 
 
-def read_kernels(profile: Path) -> tuple[Kernel, ...]:
-    """Return the kernels of a profile of ONNX Runtime; nothing where it has no call."""
+def read_kernels(profile: Path, *, gpu: bool = False) -> tuple[Kernel, ...]:
+    """Return the kernels of a profile of ONNX Runtime; nothing where it has no call. `gpu`: it ran on a GPU."""
     try:
-        calls = _calls(msgspec.json.decode(profile.read_bytes(), type=list[_Event]))
+        calls = _calls(msgspec.json.decode(profile.read_bytes(), type=list[_Event]), gpu)
     except (OSError, msgspec.MsgspecError, UnicodeDecodeError):
         # The disk was full, a name has a quotation mark (which the runtime does not escape), or the format changed.
         return ()
@@ -133,11 +136,14 @@ def merge_calls(calls: Sequence[Mapping[Node, int]]) -> tuple[Kernel, ...]:
     for call in calls[1:] or calls:
         for node, duration_us in call.items():
             by_node.setdefault(node, []).append(duration_us)
-    by_kernel: dict[tuple[str, Numbers], list[int]] = {}
-    for (kernel, numbers, *_), node_us in by_node.items():
-        by_kernel.setdefault((kernel, numbers), []).append(statistics.median_low(node_us))
+    by_kernel: dict[tuple[str, Numbers, bool], list[int]] = {}
+    for (name, numbers, on_cpu, *_), node_us in by_node.items():
+        by_kernel.setdefault((name, numbers, on_cpu), []).append(statistics.median_low(node_us))
     total_us = sum(map(sum, by_kernel.values())) or 1
-    kernels = (Kernel(*kind, len(nodes_us), sum(nodes_us) / total_us) for kind, nodes_us in by_kernel.items())
+    kernels = (
+        Kernel(name, numbers, len(nodes_us), sum(nodes_us) / total_us, on_cpu)
+        for (name, numbers, on_cpu), nodes_us in by_kernel.items()
+    )
     return tuple(sorted(kernels, key=lambda kernel: (-kernel.time_share, kernel.name, kernel.numbers)))
 
 
@@ -166,7 +172,7 @@ def partly_fused(kernels: Iterable[Kernel], quantized: Mapping[str, int]) -> Ite
             yield " or ".join(f"`{operator}`" for operator in group), in_8_bits, count
 
 
-def _calls(events: Sequence[_Event]) -> list[Counter[Node]]:
+def _calls(events: Sequence[_Event], gpu: bool) -> list[Counter[Node]]:
     """Return the microseconds of each node in each call of a profile; those of a node in a loop are added."""
     spans = sorted((event.ts, event.ts + event.dur) for event in events if event.name == "model_run")
     starts = [start for start, _ in spans]
@@ -177,7 +183,8 @@ def _calls(events: Sequence[_Event]) -> list[Counter[Node]]:
             call = bisect_right(starts, event.ts) - 1
             if call >= 0 and event.ts <= spans[call][1]:
                 types = {kind for shape in event.args.input_type_shape for kind in shape}
-                node = (kernel, _numbers(kernel, types), event.name, event.args.node_index)
+                on_cpu = gpu and event.args.provider == "CPUExecutionProvider"
+                node = (kernel, _numbers(kernel, types), on_cpu, event.name, event.args.node_index)
                 calls[call][node] += event.dur
     return calls
 

@@ -1,4 +1,4 @@
-"""ONNX Runtime on the CPU.
+"""ONNX Runtime on the CPU, or on a GPU by its CUDA provider.
 
 A process that uses this module never imports torch, which would cost seconds and add a second thread pool.
 """
@@ -13,9 +13,11 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from benchcard.errors import ArtifactError
+from benchcard.frameworks.cuda import DEVICE, gpu_facts, unavailable
 from benchcard.frameworks.kernels import Kernel, profiled_calls, read_kernels
 from benchcard.graphs.runtime import remedy, runtime_errors, session_options, session_settings
 from benchcard.graphs.signature import LAYOUTS, only_batch_size, only_length, session_inputs
+from benchcard.measure.gpu import uses_gpu
 from benchcard.spec.schema import Boolean, MappingOf, Number, Text, ValueType
 
 if TYPE_CHECKING:
@@ -30,6 +32,8 @@ _PARAMETERS = (
     "matmul_const_b_only bits block_size algorithm accuracy_level dtype calibration"
 )
 
+_CPU, _CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
+
 
 class OnnxRuntime:
     """The framework `onnxruntime`: float and quantized graphs."""
@@ -41,13 +45,14 @@ class OnnxRuntime:
             "optimization_level": Number(among=(0, 1, 2, 99)),
             "intra_op_num_threads": Number(1, whole=True),
             "allow_spinning": Boolean(),
+            "device": DEVICE,
             "file_name": Text(),
             "inputs": MappingOf(open=True, each=Text()),
             "outputs": MappingOf(open=True, each=Text()),
             "layout": Text(lambda: LAYOUTS),
         }
     )
-    running = frozenset({"optimization_level", "allow_spinning"})
+    running = frozenset({"optimization_level", "allow_spinning", "device"})
     engine = "onnx"
     format = "onnx"
     forkable = True
@@ -72,6 +77,8 @@ class Session:
         import onnxruntime
 
         settings = session_options(options)
+        self._on_gpu = uses_gpu(options)
+        providers = _cuda_providers() if self._on_gpu else [_CPU]
         self._profile: tempfile.TemporaryDirectory[str] | None = None
         # A full disk costs the kernels and not the row.
         with suppress(OSError):
@@ -81,25 +88,35 @@ class Session:
             settings.enable_profiling = True
             settings.profile_file_prefix = str(Path(self._profile.name) / "calls")
         try:
-            self.session = onnxruntime.InferenceSession(str(model), settings, providers=["CPUExecutionProvider"])
+            self.session = onnxruntime.InferenceSession(str(model), settings, providers=providers)
         except runtime_errors() as error:
             if self._profile is not None:
                 self._profile.cleanup()
             raise ArtifactError(
                 f"onnxruntime {onnxruntime.__version__} cannot load {model.name}: {error}{remedy(str(error))}"
             ) from error
+        if self._on_gpu and _CUDA not in self.session.get_providers():
+            raise unavailable("onnxruntime", "its CUDA provider was not loaded. The log says what it lacks")
         self._inputs = session_inputs(self.session)
         self._outputs = [entry.name for entry in self.session.get_outputs()]
         only = {"batch_size": only_batch_size(self._inputs), "input_length": only_length(self._inputs)}
         sizes = {name: size for name, size in only.items() if size is not None}
-        self.facts: Mapping[str, object] = {**session_settings(self.session), **sizes}
+        self._facts = {**session_settings(self.session), **sizes}
+
+    @property
+    def facts(self) -> Mapping[str, object]:
+        """The settings that the session reports, and the GPU memory of the process."""
+        return {**self._facts, **gpu_facts()} if self._on_gpu else self._facts
 
     def prepare(self, inputs: Arrays) -> dict[str, NDArray[np.generic]]:
         """Return the inputs that the graph takes, in its types."""
         return {entry.name: entry.cast(inputs[entry.name]) for entry in self._inputs if entry.name in inputs}
 
     def run(self, prepared: Arrays) -> list[NDArray[np.generic]]:
-        """Make one forward call, and return the arrays in the order of the graph's outputs."""
+        """Make one forward call, and return the arrays in the order of the graph's outputs.
+
+        On a GPU it copies inputs from the memory of the host and outputs to it, for which it waits.
+        """
         outputs: list[NDArray[np.generic]] = self.session.run(self._outputs, prepared)
         return outputs
 
@@ -115,4 +132,21 @@ class Session:
         with profile:
             for _ in profiled_calls():
                 self(inputs)
-            return read_kernels(Path(self.session.end_profiling()))
+            return read_kernels(Path(self.session.end_profiling()), gpu=self._on_gpu)
+
+
+def _cuda_providers() -> list[str | tuple[str, Mapping[str, str]]]:
+    """Return the providers of a session on the GPU: what CUDA has no kernel for runs on the CPU.
+
+    Float32 is computed in float32, as in PyTorch, and not in TF32, which the provider takes by default.
+
+    Source: https://onnxruntime.ai/docs/execution-providers/CUDA-ExecutionProvider.html
+    """
+    import onnxruntime
+
+    if _CUDA not in onnxruntime.get_available_providers():
+        install = "pip uninstall onnxruntime && pip install 'onnxruntime-gpu[cuda,cudnn]'"
+        raise unavailable("onnxruntime", f"this build has no CUDA provider. Replace it: {install}")
+    # The libraries of CUDA that pip installs are found only where they have been loaded before.
+    onnxruntime.preload_dlls()
+    return [(_CUDA, {"use_tf32": "0"}), _CPU]

@@ -195,7 +195,8 @@ class Compiled:
             call: Counter[Node] = Counter()
             for entry in request.profiling_info:
                 if entry.status == self._ov.ProfilingInfo.Status.EXECUTED:
-                    node = (entry.node_type, _numbers(entry.node_type, entry.exec_type), entry.node_name, "")
+                    kind = entry.node_type, _numbers(entry.node_type, entry.exec_type)
+                    node = (*kind, False, entry.node_name, "")
                     call[node] += round(1e6 * entry.real_time.total_seconds())
             calls.append(call)
         return merge_calls(calls)

@@ -26,6 +26,7 @@ import numpy as np
 
 from benchcard.measure import intervals, machine_state
 from benchcard.measure.blocks import Block, GroupTiming, OpenedModel, Progress, Round, Subject, TimedFailure
+from benchcard.measure.gpu import uses_gpu
 from benchcard.measure.lock import machine_lock
 from benchcard.measure.process import Launchers, ProcessFailed, TimedProcess
 
@@ -183,12 +184,13 @@ class _Conductor:
         self._opened = [opened for past in earlier for opened in past.opened]
         self._state = machine_state.MachineState(0)
         self._half_width: float | None = None
+        self._uses_gpu = any(uses_gpu(subject.options) for subject in subjects)
 
     def run(self, keep: Callable[[Round], None], launchers: Launchers) -> GroupTiming:
         """Launch and time the members until each has been timed enough."""
         kept = len(self._opened)
         with machine_lock(self._report):
-            before = machine_state.read_machine_state()
+            before = machine_state.read_machine_state(gpu=self._uses_gpu)
             while due := self._due():
                 launched = self._launched(due)
                 with ExitStack() as processes:
@@ -214,7 +216,7 @@ class _Conductor:
                 del self._opened[kept:]  # A launch without a round does not count.
                 self._launch += 1
                 self._half_width = self._current_half_width()
-            after = machine_state.read_machine_state()
+            after = machine_state.read_machine_state(gpu=self._uses_gpu)
             self._report("timed")
         places = {(member.subject.name, member.twin): place for place, member in enumerate(self._members)}
         opened = sorted(self._opened, key=lambda each: (each.launch, places.get((each.name, each.twin), -1)))
@@ -353,9 +355,9 @@ class _Conductor:
 
     def _read_state(self) -> machine_state.MachineState:
         """Return the state of the machine; the time of all processes of the launch counts as own time."""
-        return machine_state.read_machine_state(
-            member.process.pid for member in self._members if member.process is not None and not member.failed
-        )
+        processes = (member.process for member in self._members if not member.failed)
+        pids = [process.pid for process in processes if process is not None]
+        return machine_state.read_machine_state(pids, gpu=self._uses_gpu)
 
     def _fail(self, member: _Member, failed: ProcessFailed) -> None:
         self._failures.append(failed.failure)

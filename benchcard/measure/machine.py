@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
 
+from benchcard.measure.gpu import gpu_names
 from benchcard.measure.machine_state import read_machine_state
 from benchcard.utils.processor import Int8, int8_support, read_processor
 
@@ -48,6 +49,8 @@ class Machine:
         memory_bytes: Memory in all.
         system: The operating system and its release.
         python: The version of Python.
+        gpu: The name of the GPU; empty where none is known, as without the extra `cuda`.
+        gpu_driver: The version of its driver.
     """
 
     processor: str = "unknown"
@@ -60,12 +63,14 @@ class Machine:
     memory_bytes: int | None = None
     system: str = ""
     python: str = ""
+    gpu: str = ""
+    gpu_driver: str = ""
 
     @property
     def fingerprint(self) -> tuple[object, ...]:
         """Equal for machines whose figures may be combined."""
         cores = self.physical_cores, self.usable_cores, self.quota_cpus
-        return self.processor, self.architecture, self.instructions, *cores
+        return self.processor, self.architecture, self.instructions, *cores, self.gpu
 
     def __str__(self) -> str:
         quota = "" if self.quota_cpus is None else f", a CPU quota of {self.quota_cpus:g}"
@@ -89,6 +94,7 @@ def this_machine() -> Machine:
         memory_bytes=psutil.virtual_memory().total,
         system=f"{platform.system()} {platform.release()}",
         python=platform.python_version(),
+        **gpu_names(),
     )
 
 

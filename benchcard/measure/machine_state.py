@@ -1,6 +1,7 @@
 """The state of the machine during a timing, and the disturbances in it.
 
-Owns `MachineState` (load, processor time of other processes, steal, cgroup quota and throttling, frequency governor)
+Owns `MachineState` (load, processor time of other processes, steal, cgroup quota and throttling, frequency
+governor, GPU)
 and the `Disturbance`s that two states show. A figure is None where the system does not report it. Leaves to `conductor`
 when to read the state, and to `intervals` how noise widens an interval.
 """
@@ -16,6 +17,7 @@ from typing import TypeAlias
 
 import psutil
 
+from benchcard.measure.gpu import GpuState, gpu_state
 from benchcard.utils.text import pluralize
 from benchcard.utils.values import Disturbance
 
@@ -48,6 +50,7 @@ class MachineState:
         core_throttles: Number of times that a core was slowed down because of heat.
         swapped_bytes: Bytes moved to or from swap.
         on_battery: Whether the machine runs on its battery.
+        gpu: The GPU, where a model runs on it.
     """
 
     at_ns: int
@@ -63,18 +66,20 @@ class MachineState:
     core_throttles: int | None = None
     swapped_bytes: int | None = None
     on_battery: bool | None = None
+    gpu: GpuState | None = None
 
 
 Span: TypeAlias = tuple[MachineState, MachineState]
 """The machine just before and just after a round."""
 
 
-def read_machine_state(pids: Iterable[int] = (), root: Path = Path("/")) -> MachineState:
+def read_machine_state(pids: Iterable[int] = (), root: Path = Path("/"), *, gpu: bool = False) -> MachineState:
     """Return the state of this machine now, which takes a few milliseconds.
 
     Args:
         pids: Processes whose processor time counts as own time, beside this one.
         root: The folder with `proc` and `sys`; another folder for a test.
+        gpu: Whether to read the state of the GPU, too.
 
     Source: field meanings in proc(5) and the Linux kernel's cgroup-v2.rst, "CPU Interface Files".
     """
@@ -98,6 +103,7 @@ def read_machine_state(pids: Iterable[int] = (), root: Path = Path("/")) -> Mach
         core_throttles=_core_throttles(root),
         swapped_bytes=_swapped(),
         on_battery=_on_battery(),
+        gpu=gpu_state() if gpu else None,
     )
 
 
@@ -180,6 +186,8 @@ def disturbances(rounds: Sequence[Span]) -> Iterator[Disturbance]:
         yield Disturbance("swap", f"the machine moved {swapped / 1e6:.1f} MB to or from swap")
     if any(after.on_battery for _, after in rounds):
         yield Disturbance("battery", "the machine runs on its battery, which limits the clock rate")
+    if slowdowns := gpu_slowdowns(rounds):
+        yield Disturbance("gpu", f"the clocks of the GPU were lowered: {slowdowns}")
 
 
 def steal_share(rounds: Sequence[Span]) -> float | None:
@@ -205,6 +213,12 @@ def governors(rounds: Iterable[Span]) -> str | None:
     """Return the frequency governors that were in use in any of the rounds, joined by commas."""
     names = {name for _, after in rounds for name in (after.governors or "").split(", ") if name}
     return ", ".join(sorted(names)) or None
+
+
+def gpu_slowdowns(rounds: Sequence[Span]) -> str | None:
+    """Return why the GPU lowered its clocks in any of the rounds, joined by commas; None where no GPU was used."""
+    states = [after.gpu.slowdowns for _, after in rounds if after.gpu and after.gpu.slowdowns is not None]
+    return ", ".join(dict.fromkeys(name for text in states for name in text.split(", ") if name)) if states else None
 
 
 def _load() -> float | None:

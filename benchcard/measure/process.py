@@ -33,6 +33,7 @@ from benchcard import registry
 from benchcard.errors import BenchcardError
 from benchcard.measure.blocks import Block, OpenedModel, Subject, TimedFailure
 from benchcard.measure.child import HEADER, Command, Fork, Import, Open, Reply, Time, Wait, encode_command
+from benchcard.measure.gpu import uses_gpu
 from benchcard.measure.machine import physical_cores
 from benchcard.utils import process
 from benchcard.utils.process import Child, child_environment, python_command
@@ -488,7 +489,10 @@ class Launchers:
     def _parent(self, member: Member) -> object:
         """Return what the members have in common that are forked from one process; the member, if it is not forked."""
         subject, twin = member
-        if not _can_fork(subject.framework) or subject.framework in self._afresh:
+        # A forked process cannot use CUDA if the import of a library has initialized it.
+        # Source: https://docs.pytorch.org/docs/stable/notes/multiprocessing.html
+        is_alone = uses_gpu(subject.options) or subject.framework in self._afresh
+        if is_alone or not _can_fork(subject.framework):
             return subject.name, twin
         return subject.framework, _threads(subject), subject.options.get("allow_spinning"), twin
 

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, TypeAlias
 
+from benchcard import registry
 from benchcard.analysis import metric_info, row_facts
 from benchcard.analysis.frames.columns import row_parameters
 from benchcard.analysis.frames.models import model_columns
@@ -24,7 +25,7 @@ from benchcard.analysis.run_results import RunResults
 from benchcard.analysis.times import TimeFigures, prices, row_times
 from benchcard.card.facts import Data, Facts, Figures, FrontMatter, Metric, Noise, Plain, Row, figure
 from benchcard.card.frontmatter import fields
-from benchcard.card.frontmatter.hubterms import LICENSES
+from benchcard.card.frontmatter.hubterms import LICENSES, PIPELINE_TAGS
 from benchcard.card.frontmatter.merge import OWN_SOURCE
 from benchcard.card.layouts import reproduce
 from benchcard.card.layouts.full_tables import (
@@ -300,6 +301,7 @@ def _time_figures(time: TimeFigures, gain: Gain | None) -> Figures:
         DETECTABLE: figure(detectable),
         "memory_mb": figure(time.memory_mb),
         MEMORY_SAVED: figure(time.memory_saved),
+        "device_memory_mb": figure(time.device_memory_mb),
     }
 
 
@@ -410,6 +412,8 @@ def _machine(records: Records, record: Record) -> dict[str, Plain]:
     memory_bytes = machine.pop("memory_bytes", None)
     if memory_bytes is not None:
         machine["memory_gb"] = round(memory_bytes / 1e9, 1)
+    if not (machine["gpu"] and any(map(row_facts.on_gpu, records.records))):
+        del machine["gpu"], machine["gpu_driver"]
     if (price := prices(records, record)[1]) is not None and "price_per_hour" not in records.plan.spec.fixed:
         machine["price_per_hour"] = price
     return dict(machine)
@@ -456,7 +460,7 @@ def _front_matter(results: RunResults) -> FrontMatter:
     return FrontMatter(
         license=own.get("license"),
         library_name=own.get("library_name"),
-        pipeline_tag=results.spec.task,
+        pipeline_tag=_pipeline_tag(results.spec.task),
         base_model=results.spec.get("base_model") or (model.name if model is not None and not model.local else None),
         datasets=tuple(datasets),
         metrics=results.metrics,
@@ -464,6 +468,12 @@ def _front_matter(results: RunResults) -> FrontMatter:
         tags=("benchcard", *(["onnx"] if is_onnx else []), *(["quantized"] if is_quantized else [])),
         extra={name: value for name, value in metadata.items() if name not in own},
     )
+
+
+def _pipeline_tag(task: str) -> str:
+    """Return the name that the Hub has for a task: that of the models that it loads, where the Hub has no such task."""
+    known = task in PIPELINE_TAGS or task not in registry.tasks()
+    return task if known else str(getattr(registry.task(task), "loads_as", task))
 
 
 def _is_on_hub(source: Source) -> bool:

@@ -25,7 +25,8 @@ def versions_of(plan: Plan) -> dict[str, str]:
         "frameworks": plan.frameworks,
         "backends": [plan.spec.get("backend")],
     }
-    return {**library_versions(registry.libraries(plan.frameworks)), **registry.versions(used)}
+    libraries = [*registry.libraries(plan.frameworks), *getattr(registry.task(plan.spec.task), "libraries", ())]
+    return {**library_versions(libraries), **registry.versions(used)}
 
 
 def expect_same_environment(begun: RunInfo, here: Machine, now: Mapping[str, str | None], path: Path) -> None:

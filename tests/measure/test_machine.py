@@ -24,7 +24,7 @@ def test_a_machine_is_the_same_after_writing_and_reading():
     values = as_plain(here)
     assert list(values) == [
         *("processor", "architecture", "instructions", "int8", "physical_cores", "usable_cores", "quota_cpus"),
-        *("memory_bytes", "system", "python"),
+        *("memory_bytes", "system", "python", "gpu", "gpu_driver"),
     ]
     assert list(values["int8"]) == ["best", "dot_product", "u8s8_saturates"]
     assert msgspec.convert(values, Machine) == here

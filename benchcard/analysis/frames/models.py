@@ -43,7 +43,7 @@ def model_columns(records: Records, record: Record) -> dict[str, Any]:
     excluded = {name for exclusion in exclusions for name in exclusion.would_be_quantized}
     losses = outcomes.explain.values if outcomes.explain else None
     in_conversions = sum((kernel.time_share for kernel in kernels if kernel.numbers == "conversion"), 0.0)
-    has_times = kernels and row_facts.other_threads(records, record) is None
+    has_times = kernels and row_facts.has_kernel_times(records, record)
     # A model in which nothing was quantized is the float model that outputs are compared with.
     no_difference = 0.0 if report and report.is_float_model else None
     return {
@@ -112,7 +112,8 @@ def kernels_frame(records: Records) -> pd.DataFrame:
 
     `kernel` is an operator of ONNX or of the runtime; `numbers` is what it computes in ("8 bits", "float", "other"; or
     "conversion"); `nodes` is their number, and `time_share` their share of a call with the longest example alone, the
-    largest first. It is empty where the model was run for an earlier row with another number of threads.
+    largest first. It is empty where the model was run for an earlier row with another number of threads, and on a GPU,
+    where `on_cpu` says which kernels run on the CPU.
     """
     rows = [
         {
@@ -120,9 +121,11 @@ def kernels_frame(records: Records) -> pd.DataFrame:
             "kernel": kernel.name,
             "numbers": kernel.numbers,
             "nodes": kernel.nodes,
-            "time_share": None if row_facts.other_threads(records, record) else kernel.time_share,
+            "time_share": kernel.time_share if row_facts.has_kernel_times(records, record) else None,
+            "on_cpu": kernel.on_cpu,
         }
         for record in records.records
         for kernel in row_facts.kernels_of(record)
     ]
-    return frame_of(rows, (*parameter_names(records), "kernel", "numbers", "nodes", "time_share"))
+    on_cpu = ("on_cpu",) if any(map(row_facts.on_gpu, records.records)) else ()
+    return frame_of(rows, (*parameter_names(records), "kernel", "numbers", "nodes", "time_share", *on_cpu))

@@ -5,7 +5,7 @@ Reading the state of the machine is left to `measure.machine_state`, the noise f
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
@@ -35,6 +35,14 @@ _FIGURES = (
     "throttled_s",
     "governors",
     "warnings",
+)
+
+_GPU = (
+    "gpu_clock_before_mhz",
+    "gpu_clock_after_mhz",
+    "gpu_temperature_before_c",
+    "gpu_temperature_after_c",
+    "gpu_slowdowns",
 )
 
 
@@ -72,7 +80,9 @@ def noise_frame(records: Records) -> pd.DataFrame:
     stopped and continued). The other figures are of the rounds: `others_cpus` is the number of processors that
     other processes used, on average, and `others_cpus_most` in the worst half second; `steal_share` is the share of
     processor time that went to other machines; `throttled_s` is how long the cgroup's quota of `quota_cpus`
-    throttled the run; `governors` are the frequency governors. `warnings` says what disturbed the timing, where the
+    throttled the run; `governors` are the frequency governors. Where models ran on a GPU, `gpu_clock_*` and
+    `gpu_temperature_*` are those before the first round and after the last one, and `gpu_slowdowns` says why the clocks
+    were lowered. `warnings` says what disturbed the timing, where the
     second process of the baseline failed, and where a short `duration` left fewer `launches` than narrow intervals
     need.
     """
@@ -87,7 +97,8 @@ def noise_frame(records: Records) -> pd.DataFrame:
         }
         for certificate in certificates(records)
     ]
-    return frame_of(rows, _FIGURES)
+    gpu = _GPU if any(row["gpu_clock_before_mhz"] is not None for row in rows) else ()
+    return frame_of(rows, (*_FIGURES[:-1], *gpu, *_FIGURES[-1:]))
 
 
 def certificates(records: Records) -> list[Certificate]:
@@ -142,7 +153,15 @@ def _machine_columns(part: Part) -> dict[str, object]:
         "quota_cpus": machine_state.quota_cpus(rounds),
         "throttled_s": machine_state.counter_increase(rounds, "throttled_s"),
         "governors": machine_state.governors(rounds),
+        **_gpu_columns(rounds),
     }
+
+
+def _gpu_columns(rounds: Sequence[machine_state.Span]) -> dict[str, object]:
+    """Return the GPU before the first round and after the last one, and why its clocks were lower in any of them."""
+    before, after = (rounds[0][0].gpu, rounds[-1][1].gpu) if rounds else (None, None)
+    ends = [getattr(gpu, name, None) for name in ("clock_mhz", "temperature_c") for gpu in (before, after)]
+    return dict(zip(_GPU, (*ends, machine_state.gpu_slowdowns(rounds))))
 
 
 def _disturbances(part: Part, launches: int) -> tuple[Disturbance, ...]:

@@ -16,7 +16,8 @@ from benchcard.analysis.frames.columns import (
     with_bounds,
 )
 from benchcard.analysis.records import Records
-from benchcard.analysis.times import TimeFigures, row_times
+from benchcard.analysis.row_facts import on_gpu
+from benchcard.analysis.times import DEVICE_MEMORY, TimeFigures, row_times
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -55,7 +56,8 @@ def time_frame(records: Records) -> pd.DataFrame:
     95 % interval. `drift` is the relative change of latency from the first launch to the last; `threads` and
     `spinning` are what the runtime reported; `runs` is the number of calls and `elapsed_s` the seconds behind the
     figures; `memory_mb` is the peak above the memory of the process before it loaded the model, and `memory_saved` how
-    much less than the baseline's it is, in %.
+    much less than the baseline's it is, in %. With a GPU there are `device_memory_mb`, the GPU memory of the process
+    after the warm-up as NVML reports it, and `device_allocated_mb`, the peak of PyTorch's tensors.
     """
     rows = []
     for record in records.records:
@@ -68,7 +70,9 @@ def time_frame(records: Records) -> pd.DataFrame:
                 figures = {"failure": str(times or NOT_ASKED)}
             rows.append({**parameter_columns(record), **asdict(shape), **figures})
     tokens = with_bounds("tokens_per_s") if records.traits.counts_tokens else ()
-    return frame_of(rows, (*parameter_names(records), "batch_size", "input_length", *tokens, *_FIGURES, "failure"))
+    device = [f"{name}_mb" for name in DEVICE_MEMORY] if any(map(on_gpu, records.records)) else []
+    names = (*parameter_names(records), "batch_size", "input_length", *tokens, *_FIGURES, *device, "failure")
+    return frame_of(rows, names)
 
 
 def timing_notes(records: Records) -> list[str]:

@@ -274,6 +274,8 @@ def _overview(facts: Facts) -> str:
     how += [code_span(f"{name} {write_value(known[name])}") for name in _LIBRARIES if known.get(name)]
     how += [day] if (day := _day(facts.run.get("created"))) else []
     on = f" on {code_span(facts.processors)}" if facts.processors else ""
+    if on and isinstance(gpu := facts.environment.get("gpu"), str):
+        on += f" and {code_span(gpu)}"
     measured = f" Measured{on}{' with ' if how else ''}{', '.join(how)}." if on or how else ""
     return f"{compared}.{measured}"
 

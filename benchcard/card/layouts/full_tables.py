@@ -39,6 +39,7 @@ TIME_COLUMNS = {
     RATIO: "times as fast as the baseline",
     "memory_mb": "memory (MB)",
     MEMORY_SAVED: "memory saved (%)",
+    "device_memory_mb": "GPU memory (MB)",
 }
 CPU_COLUMNS = {
     CPU_RATIO: "processor time, baseline / row",

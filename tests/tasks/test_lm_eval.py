@@ -1,0 +1,204 @@
+"""Tasks of lm-eval have the scores that lm-eval itself gives the same model, and intervals and paired tests beside."""
+
+from __future__ import annotations
+
+import json
+import warnings
+from importlib.util import find_spec
+
+import numpy as np
+import pytest
+import tiny_text
+import yaml
+
+from benchcard import Benchmark, registry
+from benchcard.errors import BenchcardError, SpecError
+from benchcard.tasks import lm_eval, text
+from tasks.test_text_generation import write_decoder
+
+if not find_spec("lm_eval"):
+    pytest.skip("the extra `lm-eval` is not installed", allow_module_level=True)
+if not find_spec("accelerate"):
+    pytest.skip("the extra `test-lm-eval` is not installed", allow_module_level=True)
+
+NAMES, PLACES, JUDGED = ("anna", "bob"), ("paris", "rome", "acme"), ("good", "bad", "dull", "bright")
+ROWS = [
+    {"name": NAMES[number % 2], "place": PLACES[number % 3], "number": number % 3, "word": JUDGED[number % 4]}
+    for number in range(24)
+]
+CHOICES = {
+    "task": "tiny_places",
+    "output_type": "multiple_choice",
+    "test_split": "test",
+    "fewshot_split": "train",
+    "doc_to_text": "the {{word}} film {{name}} lives in",
+    "doc_to_choice": "{{['paris', 'rome for anna', 'acme']}}",
+    "doc_to_target": "number",
+    "metric_list": [
+        {"metric": "acc", "aggregation": "mean", "higher_is_better": True},
+        {"metric": "acc_norm", "aggregation": "mean", "higher_is_better": True},
+        {"metric": "mcc", "aggregation": "matthews_corrcoef", "higher_is_better": True},
+    ],
+}
+CONTINUED = {
+    "task": "tiny_next",
+    "output_type": "loglikelihood",
+    "test_split": "test",
+    "fewshot_split": "train",
+    "doc_to_text": "{{name}} lives in",
+    "doc_to_target": " {{place}}",
+    "metric_list": [
+        {"metric": "perplexity", "aggregation": "perplexity", "higher_is_better": False},
+        {"metric": "acc", "aggregation": "mean", "higher_is_better": True},
+    ],
+}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A folder with a decoder, data in two splits, and tasks in YAML files."""
+    made = tmp_path_factory.mktemp("harness")
+    write_decoder(made / "model", pad_token="[PAD]", bos_token="[CLS]", eos_token="[SEP]")
+    # The tokenizer of a decoder adds no [SEP] at the end, which all continuations would share.
+    tokenizer = made / "model" / "tokenizer.json"
+    tokenizer.write_text(json.dumps({**json.loads(tokenizer.read_text()), "post_processor": None}))
+    (made / "data").mkdir()
+    for split, rows in {"test": ROWS[:17], "train": ROWS[17:]}.items():
+        (made / "data" / f"{split}.json").write_text("\n".join(map(json.dumps, rows)))
+    files = {split: str(made / "data" / f"{split}.json") for split in ("test", "train")}
+    for task in (CHOICES, CONTINUED):
+        source = {"dataset_path": "json", "dataset_kwargs": {"data_files": files}}
+        (made / f"{task['task']}.yaml").write_text(yaml.safe_dump({**task, **source}))
+    generated = {**CONTINUED, "task": "tiny_generated"}
+    del generated["output_type"]
+    (made / "generated.yaml").write_text(yaml.safe_dump(generated))
+    return made
+
+
+def spec(folder, task, **arguments):
+    """A spec of one row."""
+    return {
+        "task": "lm-eval",
+        "model": str(folder / "model"),
+        "dataset": {"path": str(folder / "data"), "eval_split": "test", "calibration_split": "train"},
+        "task_args": {"name": str(folder / f"{task}.yaml"), **arguments},
+        "framework": "pytorch",
+        "duration": 0,
+    }
+
+
+def by_lm_eval(folder, task, num_fewshot):
+    """The figures that lm-eval gives the model by itself, with its standard errors left out."""
+    from lm_eval import simple_evaluate
+    from lm_eval.tasks import TaskManager
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        evaluated = simple_evaluate(
+            model="hf",
+            model_args={"pretrained": str(folder / "model"), "dtype": "float32"},
+            tasks=[task],
+            num_fewshot=num_fewshot,
+            device="cpu",
+            task_manager=TaskManager(include_path=str(folder), include_defaults=False),
+            bootstrap_iters=0,
+        )
+    figures = {name.partition(",")[0]: value for name, value in evaluated["results"][task].items() if "," in name}
+    return {name: value for name, value in figures.items() if "stderr" not in name}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("task", "num_fewshot"), [("tiny_places", 2), ("tiny_next", 0)])
+def test_scores_are_those_of_lm_eval(folder, task, num_fewshot, tmp_path):
+    """With examples in the prompt and without."""
+    expected = by_lm_eval(folder, task, num_fewshot)
+    results = Benchmark(**spec(folder, task, num_fewshot=num_fewshot)).run(tmp_path / "run", progress=False)
+    assert results.failures.empty
+    assert {*expected} == {
+        metric["metric"] for metric in yaml.safe_load((folder / f"{task}.yaml").read_text())["metric_list"]
+    }
+    for name, value in expected.items():
+        assert results.quality[name][0] == pytest.approx(value, rel=1e-5), name
+    assert results.quality["acc_low"][0] <= results.quality["acc"][0] <= results.quality["acc_high"][0]
+
+
+GRID = {
+    "framework": ["onnxruntime", "pytorch"],
+    "quantization_approach": ["dynamic"],
+    "apply_quantization": [False, True],
+}
+
+
+@pytest.mark.slow
+def test_a_grid_has_intervals_and_paired_tests(folder, tmp_path):
+    """Float rows agree, and the quantized row is tested against them on the same rows; the version is recorded."""
+    given = {**spec(folder, "tiny_places"), "grid": GRID}
+    del given["framework"]
+    results = Benchmark(**given).run(tmp_path / "run", progress=False)
+    frame = results.quality
+    assert results.failures.empty
+    assert frame["acc"][0] == frame["acc"][2]
+    assert frame["mcc"][0] == pytest.approx(frame["mcc"][2])
+    assert frame["acc_p_value"].notna()[1]
+    assert "lm_eval" in results.records.info.versions
+    assert "51 continuations of 17 prompts" in str(results.card())
+
+
+def refused(folder, **changes):
+    """The text of the mistakes of a changed spec."""
+    with pytest.raises(SpecError) as caught:
+        Benchmark(**{**spec(folder, "tiny_places"), **changes})
+    return str(caught.value)
+
+
+def test_what_is_not_supported_is_said_at_planning_time(folder):
+    """A task that generates text, one of no such name, and a group; named tasks are found."""
+    assert "a task of the type `generate_until`" in refused(folder, task_args={"name": str(folder / "generated.yaml")})
+    assert "@ $.task_args.name" in refused(folder, task_args={"name": "no_such_task"})
+    assert "a task of the type `generate_until`" in refused(folder, task_args={"name": "gsm8k"})
+    assert "name one of its tasks" in refused(folder, task_args={"name": "mmlu"})
+    assert Benchmark(**{**spec(folder, "tiny_places"), "task_args": {"name": "winogrande"}})
+
+
+@pytest.mark.slow
+def test_other_data_are_said_with_the_data_set_of_the_task(folder, tmp_path):
+    """The columns that the task reads are not there."""
+    tiny_text.write_data(tmp_path / "other", {"text": ["anna lives"]})
+    other = {"path": str(tmp_path / "other"), "eval_split": "validation"}
+    with pytest.raises(SpecError, match=r"the data set of .*yaml \(json\), found the columns text, which"):
+        Benchmark(**{**spec(folder, "tiny_places"), "dataset": other}).run(tmp_path / "run", progress=False)
+
+
+def test_without_the_extra_it_is_named(folder, monkeypatch):
+    """The message says what to install."""
+    monkeypatch.setattr("benchcard.utils.harness.find_spec", lambda name: None)
+    with pytest.raises(BenchcardError, match=r"needs lm-eval: pip install 'benchcard\[lm-eval\]'"):
+        Benchmark(**spec(folder, "tiny_places"))
+
+
+def test_a_request_is_scored_by_its_continuation_alone():
+    """The log-probabilities of its tokens are added, and all of them must be the most likely ones."""
+    task, logits = registry.task("lm-eval"), np.log(np.array([[[0.7, 0.3], [0.4, 0.6], [0.1, 0.9], [0.5, 0.5]]]))
+    kept = task.kept({"logits": logits.astype(np.float32)}, {"input_ids": np.array([[0, 1, 1, 0]])}, {})
+    item = {name: values[0] for name, values in kept.items()}
+    (first, second) = task.prediction([{**item, "predicted": np.array(at)} for at in ([1], [1, 2])], None, {})
+    assert first == [pytest.approx(np.log(0.6)), 1.0]
+    assert second == [pytest.approx(np.log(0.6) + np.log(0.1)), 0.0]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("keeps_special", [False, True])
+def test_requests_have_the_tokens_of_lm_eval(folder, tmp_path, keeps_special):
+    """Spaces at the end of a prompt, an empty prompt, and one that begins with the first token of all texts."""
+    from lm_eval.api.instance import Instance
+    from lm_eval.models.huggingface import HFLM
+
+    if keeps_special:
+        write_decoder(tmp_path, pad_token="[PAD]", bos_token="[CLS]", eos_token="[SEP]")
+    model = tmp_path if keeps_special else folder / "model"
+    pairs = [("anna lives in", " paris"), ("bob lives  ", "in rome"), ("", "anna"), ("[CLS] anna", " lives in rome")]
+    requests = [Instance("loglikelihood", {}, pair, 0) for pair in pairs]
+    harness, seen = HFLM(str(model), device="cpu", dtype="float32"), []
+    harness._loglikelihood_tokens = lambda made, **_: seen.extend((before, after) for _, before, after in made)
+    harness.loglikelihood(requests, disable_tqdm=True)
+    assert lm_eval._encoder(text.load_texts(model)).loglikelihood(requests, disable_tqdm=True) == seen

@@ -77,7 +77,7 @@ _SHARE, _PERCENT, _COEFFICIENT = MetricInfo(True, "share"), MetricInfo(True, "%"
 
 METRICS: Mapping[str, MetricInfo] = MappingProxyType(
     {
-        **dict.fromkeys(("accuracy", "top_k_accuracy", "exact_match", "ndcg_at_10", "mrr_at_10"), _SHARE),
+        **dict.fromkeys(("accuracy", "top_k_accuracy", "exact_match", "ndcg_at_10", "mrr_at_10", "map"), _SHARE),
         **{f"{name}{average}": _SHARE for name in _AVERAGED for average in ("", "_micro", "_macro", "_weighted")},
         **dict.fromkeys(("matthews_correlation", "pearson", "spearman", "pearsonr", "spearmanr"), _COEFFICIENT),
         # Some of these are not benchcard's own metrics, but are often loaded with `evaluate.load`.
@@ -103,6 +103,7 @@ FIDELITY: Mapping[str, MetricInfo] = MappingProxyType(
         "cosine_mean": MetricInfo(True, "coefficient"),
         "agreement": _SHARE,
         "neighbor_overlap": _SHARE,
+        "iou_mean": _SHARE,
         "cosine_p1": MetricInfo(True, "coefficient"),
         **dict.fromkeys(("kl_median", "kl_p99", "kl_max"), MetricInfo(False, "nats")),
         "lost": MetricInfo(False, "count"),

@@ -161,15 +161,16 @@ class ComparedOutput:
 
     Attributes:
         kind: What the outputs are: the logits of one `label`, or of `labels` that are predicted independently; an
-            `embedding`; the `number` or another `prediction` that is made of them; or each `next_token` of a text, of
-            which `top`, `top_log_probs` and `rest` are kept as in `TextGeneration`.
-        kept: The name under which `Task.kept` keeps them; empty for predictions and next tokens.
+            `embedding`; the `number` or another `prediction` that is made of them; each `next_token` of a text, of
+            which `top`, `top_log_probs` and `rest` are kept as in `TextGeneration`; or predictions that are the
+            `detections` of an image, as those of `ObjectDetection`.
+        kept: The name under which `Task.kept` keeps them; empty for predictions, next tokens and detections.
         positions: The name of an array beside each item with the positions on the first axis that are compared, as the
             first tokens of words; the prediction is then a list with one entry for each. Empty where there is no such
             axis.
     """
 
-    kind: Literal["label", "labels", "embedding", "number", "prediction", "next_token"]
+    kind: Literal["label", "labels", "embedding", "number", "prediction", "next_token", "detections"]
     kept: str = ""
     positions: str = ""
 
@@ -199,7 +200,8 @@ class Task(Protocol):
     first metric.
 
     A task may have the attributes `predicts_tokens`, whether its logits are of tokens and not of labels, and
-    `counts_tokens`, whether throughput is shown in tokens, too.
+    `counts_tokens`, whether throughput is shown in tokens, too; or `adds_class`, whether its logits may have another
+    class beside the labels.
 
     A task whose name optimum's `TasksManager` does not know has an attribute `loads_as`: the name of a task that it
     knows, whose model class is loaded.

@@ -133,7 +133,8 @@ class Usage:
         second_kind: What the second column of a pair holds; empty for the same.
         references: The usual names of the column of the reference, the preferred one first.
         reference_kinds: What such a column may hold, the preferred first: `label` (with names), `integer`, `float`,
-            `text`, lists of these (`labels`, `integers`, `texts`), or `answers` as in SQuAD; empty where the input is
+            `text`, lists of these (`labels`, `integers`, `texts`), `answers` as in SQuAD, or `objects` with boxes;
+            empty where the input is
             its own reference.
         metrics: The metrics that a model card may name for it.
         metric_names: The metric that another name in model cards stands for.

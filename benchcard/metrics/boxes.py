@@ -25,7 +25,7 @@ def overlaps(first: ArrayLike, second: ArrayLike) -> Floats:
     shared = np.clip(corners[1] - corners[0], 0, None).prod(axis=-1)
     areas = [(boxes[:, 2:] - boxes[:, :2]).prod(axis=1) for boxes in (one, other)]
     union = areas[0][:, None] + areas[1][None, :] - shared
-    return np.divide(shared, union, out=np.zeros_like(shared), where=union > 0)
+    return np.asarray(np.divide(shared, union, out=np.zeros_like(shared), where=union > 0), dtype=np.float64)
 
 
 def match(first: Detections, second: Detections) -> tuple[Floats, int]:

@@ -25,7 +25,7 @@ from benchcard.metrics.offline import Offline
 
 _NUMBER, _ID = datasets.Value("float64"), datasets.Value("int64")
 _BOXES = datasets.List(datasets.List(_NUMBER))
-_DETECTIONS = {
+_DETECTIONS: dict[str, object] = {
     "predictions": {"boxes": _BOXES, "scores": datasets.List(_NUMBER), "labels": datasets.List(_ID)},
     "references": {
         "boxes": _BOXES,
@@ -203,7 +203,9 @@ class _Matches:
                 hits.append(np.stack([own[at], at + start, np.full_like(at, start), np.full_like(at, segment)]))
         joined = np.concatenate(hits, axis=1)
         boxes = np.concatenate([np.empty(0, dtype=np.intp), *counted])
-        return cls(objects, boxes, *joined, number, np.asarray(parameters.recThrs))
+        images, places, starts, segments = joined
+        recalls = np.asarray(parameters.recThrs)
+        return cls(objects, boxes, images, places, starts, segments, number, recalls)
 
     def score(self, indices: Indices) -> float:
         """Return the mean average precision of the images with these indices, which may repeat; NaN without objects."""

@@ -89,7 +89,8 @@ class ObjectDetection:
             "most": most,
             "threshold": question.arguments.get("threshold", 0.0),
         }
-        objects, notes = None, ()
+        objects: _Objects | None = None
+        notes: tuple[str, ...] = ()
         if question.labelled:
             objects = _Objects.of(rows, question)
             declared, values = objects.distinct_labels(rows)

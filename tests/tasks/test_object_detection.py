@@ -45,7 +45,10 @@ def write_model(folder, kind="Yolos", **size):
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(1)
         config = getattr(transformers, f"{kind}Config")(**sizes, **MAPS)
-        getattr(transformers, f"{kind}ForObjectDetection")(config).save_pretrained(folder)
+        network = getattr(transformers, f"{kind}ForObjectDetection")(config)
+        if kind == "Yolos":  # whose scores are then far apart
+            network.class_labels_classifier.layers[-1].weight.data *= 10
+        network.save_pretrained(folder)
     processor = getattr(transformers, f"{kind}ImageProcessorPil")
     processor(size=size or {"shortest_edge": 32, "longest_edge": 64}).save_pretrained(folder)
     return folder
@@ -281,3 +284,36 @@ def test_timed_inputs_are_those_of_the_processor(model, tmp_path):
     detr = write_model(tmp_path / "detr", "Detr", height=32, width=64)
     inputs, _ = ObjectDetection().inputs(detr, 1, None, 0)
     assert inputs["pixel_mask"].tolist() == [[[1] * 64] * 32]
+
+
+def test_the_lines_of_a_card_print_the_measured_boxes(model, tmp_path, monkeypatch, capsys):
+    """The snippet runs as it is printed, and prints labels, scores and boxes above 0.5."""
+    from benchcard.publishing import usage
+    from benchcard.publishing.weights import Weights
+
+    passed = testing.pass_through(
+        TASK, model, write_data(tmp_path / "data"), tmp_path, framework="onnxruntime", metrics=()
+    )
+    graph, context = tmp_path / "export" / "model.onnx", Rows(tmp_path / "prepare").context
+    weights = [Weights(0, False, "model.onnx", graph)]
+    root = ["preprocessor_config.json"]
+    card = usage.section("me/it", TASK, weights, ["as it is"], root, None, context)
+    (model / "onnx").mkdir(exist_ok=True)
+    (model / "onnx" / "model.onnx").write_bytes(graph.read_bytes())
+    monkeypatch.setattr("huggingface_hub.snapshot_download", lambda repo_id, allow_patterns: str(model))
+    monkeypatch.chdir(tmp_path)
+    seen = 0
+    for image, prediction in zip(images(), passed.predictions):
+        image.save("image.png")
+        exec(card.split("```python\n")[1].split("```")[0], {})
+        printed = capsys.readouterr().out.splitlines()
+        sure = [index for index, score in enumerate(prediction["scores"]) if score > 0.5]
+        seen += len(sure)
+        for line, index in zip(printed, sure, strict=True):
+            label, score, rest = line.split(" ", 2)
+            assert label == NAMES[prediction["labels"][index]]
+            assert float(score) == pytest.approx(prediction["scores"][index], abs=1e-3)
+            box = json.loads(rest.removeprefix("left, top, right, bottom: "))
+            assert box == pytest.approx(prediction["boxes"][index], abs=1e-2)
+    assert seen
+    assert "Transformers.js" not in card

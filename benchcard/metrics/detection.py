@@ -58,6 +58,15 @@ class MeanAveragePrecision(Offline):
 
     takes = (_DETECTIONS,)
 
+    @staticmethod
+    def import_packages() -> None:
+        """Import pycocotools, or raise a `SpecError` that says how to install it."""
+        try:
+            import pycocotools.cocoeval  # noqa: F401
+        except ImportError as error:
+            hint = "install it: pip install 'benchcard[detection]'"
+            raise SpecError(Mistake("$.metrics", "`map`, without pycocotools", "pycocotools", hint)) from error
+
     def _compute(
         self,
         predictions: Boxes,
@@ -107,12 +116,9 @@ class MeanAveragePrecision(Offline):
 
 def _evaluate(predictions: Boxes, references: Boxes) -> Any:
     """Return a `COCOeval` that has matched the boxes of each image with its objects."""
-    try:
-        from pycocotools.coco import COCO
-        from pycocotools.cocoeval import COCOeval
-    except ImportError as error:
-        hint = "install it: pip install 'benchcard[detection]'"
-        raise SpecError(Mistake("$.metrics", "`map`, without pycocotools", "pycocotools", hint)) from error
+    MeanAveragePrecision.import_packages()
+    from pycocotools.coco import COCO
+    from pycocotools.cocoeval import COCOeval
 
     labels = sorted({label for reference in references for label in reference["labels"]})
     sides = []

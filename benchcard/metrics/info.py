@@ -96,6 +96,9 @@ METRICS: Mapping[str, MetricInfo] = MappingProxyType(
 )
 """Direction and unit by the id of a metric, or by `metric.figure` where a metric returns several figures."""
 
+NEEDING_PACKAGES = frozenset({"map"})
+"""Metrics of benchcard that need a package of an extra: they are loaded before anything slow is done."""
+
 FIDELITY: Mapping[str, MetricInfo] = MappingProxyType(
     {
         "kl_mean": MetricInfo(False, "nats"),

@@ -13,7 +13,10 @@ from benchcard.metrics import boxes, fidelity
 from benchcard.metrics.compute import MetricInputs, compute_metric
 from benchcard.metrics.detection import MeanAveragePrecision
 from benchcard.metrics.examples import examples_of
+from benchcard.metrics.info import NEEDING_PACKAGES
 from benchcard.metrics.uncertainty import count_changed, interval, paired_test
+
+from benchcard.steps.evaluate import MetricRequest, metric
 
 
 @pytest.fixture
@@ -120,9 +123,11 @@ def test_intervals_and_paired_tests_are_those_of_the_bootstrap():
 
 def test_a_missing_package_is_named(monkeypatch):
     """With the command that installs it."""
-    for name in ("pycocotools.coco", "pycocotools.cocoeval"):
-        monkeypatch.setitem(sys.modules, name, None)
+    monkeypatch.setitem(sys.modules, "pycocotools.cocoeval", None)
     predictions, references = images(2, 0)
+    assert "map" in NEEDING_PACKAGES
+    with pytest.raises(SpecError, match="without pycocotools"):
+        metric(MetricRequest(name="map"), None, lambda done, total: None)
     with pytest.raises(SpecError, match=r"pip install 'benchcard\[detection\]'"):
         compute_metric("map", MetricInputs(predictions, references))
 

@@ -15,7 +15,6 @@ from benchcard.metrics.detection import MeanAveragePrecision
 from benchcard.metrics.examples import examples_of
 from benchcard.metrics.info import NEEDING_PACKAGES
 from benchcard.metrics.uncertainty import count_changed, interval, paired_test
-
 from benchcard.steps.evaluate import MetricRequest, metric
 
 
@@ -127,7 +126,7 @@ def test_a_missing_package_is_named(monkeypatch):
     predictions, references = images(2, 0)
     assert "map" in NEEDING_PACKAGES
     with pytest.raises(SpecError, match="without pycocotools"):
-        metric(MetricRequest(name="map"), None, lambda done, total: None)
+        metric(MetricRequest(name="map", scripts={}), None, lambda done, total: None)
     with pytest.raises(SpecError, match=r"pip install 'benchcard\[detection\]'"):
         compute_metric("map", MetricInputs(predictions, references))
 

@@ -34,6 +34,7 @@ _BUILT_IN: Mapping[str, Mapping[str, str]] = {
     },
     "tasks": {
         "image-classification": "benchcard.tasks.image_classification:ImageClassification",
+        "object-detection": "benchcard.tasks.object_detection:ObjectDetection",
         "text-classification": "benchcard.tasks.text_classification:TextClassification",
         "token-classification": "benchcard.tasks.token_classification:TokenClassification",
         "question-answering": "benchcard.tasks.question_answering:QuestionAnswering",
@@ -74,6 +75,7 @@ _BUILT_IN: Mapping[str, Mapping[str, str]] = {
         "mrr_at_10": "benchcard.metrics.ranking:MeanReciprocalRank",
         "wer": "benchcard.metrics.transcripts:WordErrorRate",
         "cer": "benchcard.metrics.transcripts:CharacterErrorRate",
+        "map": "benchcard.metrics.detection:MeanAveragePrecision",
         "perplexity": "benchcard.metrics.perplexity:Perplexity",
         "lm_eval": "benchcard.metrics.lm_eval:LmEval",
     },

@@ -36,6 +36,7 @@ LOWER_BOUNDS = {
     "reviews": (0.94, 0.5),
     "search": (0.93, 0.7),
     "sentences": (0.88, 0.0),
+    "shapes": (0.04, 0.0),
     "spelling": (-0.15, -1.0),
     "topics": (0.88, 0.2),
 }
@@ -56,6 +57,8 @@ def test_spec_and_script_run(name, tmp_path, monkeypatch, capsys):
     """`benchcard run` fills every row, float32 predicts what PyTorch predicts, far better than guessing; the
     script has the same spec, repeats no step, and prints the choice and the card.
     """
+    if name == "shapes":
+        pytest.importorskip("pycocotools", reason="the extra `detection` is not installed")
     run, specs = Benchmark.run, []
 
     def run_shortened(benchmark, path=None, **settings):
@@ -136,7 +139,7 @@ def test_every_task_has_an_example():
         assert (EXAMPLES / name / "train.py").exists()
         assert f"`{name}`" in readme
     sizes = {str(path): path.stat().st_size for path in EXAMPLES.rglob("*") if path.is_file()}
-    assert sum(sizes.values()) < 9.6e6
+    assert sum(sizes.values()) < 10.2e6
 
 
 def write_variants(spec, folder):

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 # The branch with the rows of a data set as parquet. Source: https://huggingface.co/docs/dataset-viewer/parquet
 _CONVERTED = "refs/convert/parquet"
 _EVALUATED = ("validation", "valid", "val", "dev", "test", "eval")
+_BOXES = {"bbox", "bboxes", "boxes"}
 _INPUTS = ("dataset.data_keys.primary", "dataset.data_keys.secondary")
 _KINDS = {"image": "images", "audio": "sounds", "text": "texts", "texts": "lists of words"}
 
@@ -153,6 +154,8 @@ def kind_of(feature: object) -> str:
     inner = getattr(feature, "feature", None)
     if any(isinstance(mapping, Mapping) and "text" in mapping for mapping in (feature, inner)):
         return "answers"
+    if any(isinstance(mapping, Mapping) and _BOXES & set(mapping) for mapping in (feature, inner)):
+        return "objects"
     lists = {"label": "labels", "integer": "integers", "text": "texts"}
     return lists.get(kind_of(inner), "") if inner is not None else ""
 

@@ -36,6 +36,9 @@ def compare_outputs(task: Task, rows: Rows, baseline: Path, model: Path, seed: i
     every = np.arange(len(rows))
     if output.kind == "next_token":
         return _next_token_figures(rows, expected_arrays, actual_arrays, output.positions)
+    if output.kind == "detections":
+        of_images = list[dict[str, object]]
+        return fidelity.detection_figures(msgspec.convert(before, of_images), msgspec.convert(after, of_images))
     if output.kind == "prediction":
         return fidelity.prediction_figures(before, after, None, every)
     expected, owners = _units(rows, items_of(expected_arrays, output.kept), output.positions)

@@ -30,7 +30,7 @@ from pathlib import Path
 import onnx_ir as ir
 import torch
 from onnxscript import version_converter
-from transformers import PreTrainedModel
+from transformers import PretrainedConfig, PreTrainedModel
 
 from benchcard.errors import ArtifactError
 from benchcard.export.probes import Array, ModelInput, Probe
@@ -242,15 +242,22 @@ class _ByPosition(torch.nn.Module):  # type: ignore[misc]
 @contextlib.contextmanager
 def _eager_attention(model: PreTrainedModel) -> Iterator[None]:
     """Switch the model to eager attention, which TorchScript exports at every opset, and back afterwards."""
-    own = getattr(model.config, "_attn_implementation", None)
-    if own in (None, "eager"):
+    if getattr(model.config, "_attn_implementation", None) in (None, "eager"):
         yield
         return
+    own = _attention_of(model.config)
     model.set_attn_implementation("eager")
     try:
         yield
     finally:
         model.set_attn_implementation(own)
+
+
+def _attention_of(config: PretrainedConfig) -> dict[str, object]:
+    """Return the attention of a model and of its parts, of which some, as a backbone, know eager attention only."""
+    parts = {name: getattr(config, name, None) for name in config.sub_configs}
+    of_parts = {name: _attention_of(part) for name, part in parts.items() if part is not None}
+    return {"": config._attn_implementation, **of_parts}
 
 
 def _dynamic_shapes(traceable: Traceable) -> dict[str, dict[int, torch.export.Dim]]:

@@ -16,6 +16,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from benchcard.measure import significance
 from benchcard.measure.intervals import CONFIDENCE
+from benchcard.metrics import boxes
+from benchcard.metrics.boxes import Detections
 from benchcard.metrics.examples import FigureOfExamples
 from benchcard.metrics.uncertainty import is_same
 from benchcard.utils.values import Interval
@@ -144,6 +146,29 @@ def prediction_figures(
         counts = {"lost": right & ~still, "gained": ~right & still, "swapped": ~equal & ~right & ~still}
         figures |= {name: Interval(float(np.count_nonzero(units))) for name, units in counts.items()}
     return figures
+
+
+def detection_figures(baseline: Sequence[Detections], model: Sequence[Detections]) -> dict[str, Interval]:
+    """Return the share of the boxes that either model detects in images `(images,)` which both detect, and the mean
+    overlap of these; empty where nothing is detected.
+    """
+    pairs = [boxes.match(before, after) for before, after in zip(baseline, model)]
+    same, others = np.array([len(both) for both, _ in pairs]), np.array([others for _, others in pairs])
+    owners = np.repeat(np.arange(len(pairs)), same + others)
+    if not owners.size:
+        return {}
+    hits = np.concatenate([np.arange(of_image + more) < of_image for of_image, more in zip(same, others)])
+    figures = {"agreement": share(hits, _numbered(owners))}
+    if same.any():
+        overlaps = np.concatenate([both for both, _ in pairs])
+        owners = _numbered(np.repeat(np.arange(len(pairs)), same))
+        figures["iou_mean"] = mean(overlaps, owners, least=0.0, most=1.0)
+    return figures
+
+
+def _numbered(owners: Owners) -> Owners:
+    """Return the numbers of examples without gaps."""
+    return np.asarray(np.unique(owners, return_inverse=True)[1], dtype=np.intp)
 
 
 def rms_difference(baseline: ArrayLike, model: ArrayLike) -> Interval:

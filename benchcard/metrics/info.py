@@ -77,7 +77,7 @@ _SHARE, _PERCENT, _COEFFICIENT = MetricInfo(True, "share"), MetricInfo(True, "%"
 
 METRICS: Mapping[str, MetricInfo] = MappingProxyType(
     {
-        **dict.fromkeys(("accuracy", "top_k_accuracy", "exact_match", "ndcg_at_10", "mrr_at_10"), _SHARE),
+        **dict.fromkeys(("accuracy", "top_k_accuracy", "exact_match", "ndcg_at_10", "mrr_at_10", "map"), _SHARE),
         **{f"{name}{average}": _SHARE for name in _AVERAGED for average in ("", "_micro", "_macro", "_weighted")},
         **dict.fromkeys(("matthews_correlation", "pearson", "spearman", "pearsonr", "spearmanr"), _COEFFICIENT),
         # Some of these are not benchcard's own metrics, but are often loaded with `evaluate.load`.
@@ -101,6 +101,9 @@ METRICS: Mapping[str, MetricInfo] = MappingProxyType(
 )
 """Direction and unit by the id of a metric, or by `metric.figure` where a metric returns several figures."""
 
+NEEDING_PACKAGES = frozenset({"map"})
+"""Metrics of benchcard that need a package of an extra: they are loaded before anything slow is done."""
+
 FIDELITY: Mapping[str, MetricInfo] = MappingProxyType(
     {
         "kl_mean": MetricInfo(False, "nats"),
@@ -108,6 +111,7 @@ FIDELITY: Mapping[str, MetricInfo] = MappingProxyType(
         "cosine_mean": MetricInfo(True, "coefficient"),
         "agreement": _SHARE,
         "neighbor_overlap": _SHARE,
+        "iou_mean": _SHARE,
         "cosine_p1": MetricInfo(True, "coefficient"),
         **dict.fromkeys(("kl_median", "kl_p99", "kl_max"), MetricInfo(False, "nats")),
         "lost": MetricInfo(False, "count"),

@@ -14,6 +14,7 @@ from dataclasses import replace
 from benchcard.measure import significance
 from benchcard.measure.intervals import CONFIDENCE
 from benchcard.measure.significance import PairedTest
+from benchcard.metrics import boxes
 from benchcard.metrics.examples import Computed, FigureOfExamples
 from benchcard.metrics.info import FigureUncertainty
 from benchcard.utils.values import Interval
@@ -77,11 +78,15 @@ def count_changed(baseline: Sequence[object], model: Sequence[object]) -> int:
 
 
 def is_same(before: object, after: object) -> bool:
-    """Return whether predictions are equal: numbers to the digits of single precision, answers by their text."""
+    """Return whether predictions are equal: numbers to the digits of single precision, answers by their text, and boxes
+    where both detect the same ones.
+    """
     if isinstance(before, (int, float)) and isinstance(after, (int, float)) and float in (type(before), type(after)):
         return math.isclose(before, after, rel_tol=_SAME_NUMBER, abs_tol=_SAME_NUMBER)
     if isinstance(before, Mapping) and isinstance(after, Mapping) and "prediction_text" in before:
         return bool(before["prediction_text"] == after["prediction_text"])
+    if isinstance(before, Mapping) and isinstance(after, Mapping) and "boxes" in before:
+        return boxes.match(before, after)[1] == 0
     if isinstance(before, list) and isinstance(after, list):
         return len(before) == len(after) and all(map(is_same, before, after))
     return before == after

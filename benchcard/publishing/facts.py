@@ -65,6 +65,7 @@ _DEFINITIONS = {
     "cosine_mean": "the mean cosine of the model's embeddings and the baseline's",
     "cosine_p1": "the first percentile of the cosines of the model's embeddings and the baseline's",
     "neighbor_overlap": "the share of the ten nearest texts by the baseline that the model has among its ten",
+    "iou_mean": "the mean overlap (intersection over union) of the boxes that both models detect",
     "agreement": "the share of predictions that equal the baseline's",
     "lost": f"{_PREDICTIONS} right for the baseline and wrong for this row",
     "gained": f"{_PREDICTIONS} wrong for the baseline and right for this row",

@@ -27,6 +27,7 @@ from benchcard.tasks.pooling import Pooling
 _PIPELINES_JS = ("image-classification", "token-classification", "question-answering", "text-classification")
 _PIPELINES = {"sentence-similarity": "feature-extraction"}
 _IMAGE_PROCESSOR = "AutoImageProcessor"
+_IMAGE_TASKS = ("image-classification", "object-detection")
 _TEXT = '"A text"'
 _TEXTS = {"question-answering": '"Who wrote it?", "She wrote it."'}
 # The expression of each pooling of the `tokens` `(tokens, numbers)` of a text; see `tasks.pooling`.
@@ -52,7 +53,14 @@ class _OneNumber:
     maximum: int | None
 
 
-_Reading: TypeAlias = Pooling | _OneNumber | None
+@dataclass(frozen=True)
+class _Detector:
+    """How the measured task read an object detector: as its image processor does it."""
+
+    image_mode: str
+
+
+_Reading: TypeAlias = Pooling | _OneNumber | _Detector | None
 
 
 @dataclass(frozen=True)
@@ -107,6 +115,8 @@ def section(
         reading = msgspec.convert(context, Pooling)
     elif "activation" in context:
         reading = msgspec.convert(context, _OneNumber)
+    elif task == "object-detection" and context:
+        reading = msgspec.convert(context, _Detector)
     if first.home is None:
         graph = _graph(first, context)
         python = _python(repo_id, task, first, root, original, reading, graph)
@@ -187,7 +197,7 @@ def _converted(
         f'folder = snapshot_download("{repo_id}", allow_patterns=["*.json", "*.txt", "*.model", "{first.folder}/*"])',
         f"processor = {loader}.from_pretrained({where})",
         *snippet.opening,
-        *([inputs, *snippet.calling] if reading is None else []),
+        *([inputs, *snippet.calling] if reading is None or isinstance(reading, _Detector) else []),
         "```",
     ]
 
@@ -195,7 +205,7 @@ def _converted(
 def _processor(task: str, root: Collection[str], original: str | None) -> tuple[str, str]:
     """Return the class of the processor, and the expression of where it is loaded from."""
     is_image = "preprocessor_config.json" in root and "tokenizer_config.json" not in root
-    loader = _IMAGE_PROCESSOR if task == "image-classification" or is_image else "AutoTokenizer"
+    loader = _IMAGE_PROCESSOR if task in _IMAGE_TASKS or is_image else "AutoTokenizer"
     return loader, "folder" if has_processor(root) or original is None else f'"{original}"'
 
 
@@ -237,6 +247,8 @@ def _python(
         body = _embedding_lines(reading, graph)
     elif isinstance(reading, _OneNumber):
         body = _number_lines(reading, graph)
+    elif isinstance(reading, _Detector):
+        body = _detection_lines(reading, graph, where)
     else:
         rows = "" if graph.batch_size in (None, 1) else "  # the first row of each is that of the example"
         body = [
@@ -246,11 +258,13 @@ def _python(
         ]
     return [
         "```python",
+        *(["from types import SimpleNamespace", ""] if isinstance(reading, _Detector) else []),
         *(["import numpy as np"] if any("np." in line for line in body) else []),
         "import onnxruntime",
+        *(["import torch"] if isinstance(reading, _Detector) else []),
         "from huggingface_hub import snapshot_download",
         *(["from PIL import Image"] if loader == _IMAGE_PROCESSOR else []),
-        f"from transformers import {loader}",
+        f"from transformers import {'AutoConfig, ' if isinstance(reading, _Detector) else ''}{loader}",
         "",
         f'folder = snapshot_download("{repo_id}", allow_patterns=["*.json", "*.txt", "*.model", "{first.path}*"])',
         f"processor = {loader}.from_pretrained({where})",
@@ -309,6 +323,24 @@ def _number_lines(reading: _OneNumber, graph: _Graph) -> list[str]:
         *graph.feed_lines,
         'output = session.run(["logits"], feed)[0][0, 0]',
         f"score = {_ACTIVATIONS[reading.activation]}",
+    ]
+
+
+def _detection_lines(reading: _Detector, graph: _Graph, where: str) -> list[str]:
+    """Return the lines that print what is in an image, which transformers reads from the outputs."""
+    first = "" if graph.batch_size in (None, 1) else "[:1]"
+    return [
+        f"names = AutoConfig.from_pretrained({where}).id2label",
+        f'image = Image.open("image.png").convert("{reading.image_mode}")',
+        'inputs = processor(images=image, return_tensors="np")',
+        *graph.feed_lines,
+        'logits, boxes = session.run(["logits", "pred_boxes"], feed)',
+        f"outputs = SimpleNamespace(logits=torch.tensor(logits{first}), pred_boxes=torch.tensor(boxes{first}))",
+        "(found,) = processor.post_process_object_detection(",
+        "    outputs, threshold=0.5, target_sizes=[(image.height, image.width)]",
+        ")",
+        'for label, score, box in zip(found["labels"], found["scores"], found["boxes"]):',
+        '    print(names[int(label)], round(float(score), 3), "left, top, right, bottom:", box.tolist())',
     ]
 
 

@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 
 from benchcard import registry
 from benchcard.frameworks.kernels import UNFUSED_LEVELS
+from benchcard.metrics.info import NEEDING_PACKAGES
 from benchcard.quantization.settings import PARAMETERS
 from benchcard.run.failures import Failures
 from benchcard.run.record import Cell, Outcomes, Record, Search
@@ -130,7 +131,7 @@ class RowPipeline:
     def prepare(self) -> Outcome[RowsOutcome]:
         """Return the rows to evaluate on. They come first, so that mistakes in the data show before slow steps."""
         for name in self.metrics():
-            if name not in registry.metrics():
+            if name not in registry.metrics() or name in NEEDING_PACKAGES:
                 self.shared.ask(MetricRequest(name=name, scripts=self.shared.sources.scripts))
         return self.ask(self._rows(PrepareRequest, "eval_split", max_samples=self.configuration["max_eval_samples"]))
 

@@ -138,7 +138,8 @@ def metric(request: MetricRequest, target: Path, progress: Progress) -> MetricOu
     """Load a metric, so that a metric that cannot be loaded fails before anything slow is done."""
     from benchcard.metrics.compute import load_metric
 
-    load_metric(request.name, request.scripts.get(request.name))
+    metric = load_metric(request.name, request.scripts.get(request.name))
+    getattr(metric, "import_packages", lambda: None)()
     return MetricOutcome()
 
 

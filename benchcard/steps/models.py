@@ -209,7 +209,8 @@ def _contract(request: ExportRequest, example: Outcome[ShapeOutcome], recorded: 
     config = read_json(request.model_folder / "config.json", _Config) or _Config()
     task = registry.task(request.task)
     # Configurations of language models name labels, too, which mean nothing.
-    labels = len(config.id2label) if config.id2label and not getattr(task, "predicts_tokens", False) else None
+    is_of_labels = not any(getattr(task, name, False) for name in ("predicts_tokens", "adds_class"))
+    labels = len(config.id2label) if config.id2label and is_of_labels else None
 
     def padding_id() -> int | None:
         # Not above: it loads torch, and few graphs take positions.

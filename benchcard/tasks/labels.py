@@ -9,7 +9,7 @@ import math
 import re
 import unicodedata
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -260,12 +260,17 @@ def are_generic(names: Sequence[str]) -> bool:
 
 def column_labels(rows: Dataset, name: str) -> tuple[Sequence[str] | None, Sequence[Label]]:
     """Return the label names that a column declares, or None, and the distinct labels in it, alone or in lists."""
-    feature = rows.features[name]
+    return distinct_labels((row[name] for row in data.iter_rows(rows, [name])), rows.features[name], name)
+
+
+def distinct_labels(
+    values: Iterable[object], feature: object, name: str
+) -> tuple[Sequence[str] | None, Sequence[Label]]:
+    """Return what `column_labels` does, for the values of a column, or of a field in it, and their feature."""
     names = getattr(getattr(feature, "feature", feature), "names", None)
     distinct: set[object] = set()
     try:
-        for row in data.iter_rows(rows, [name]):
-            value = row[name]
+        for value in values:
             distinct.update(value if isinstance(value, list) else [value])
     except TypeError as error:
         raise _no_labels(name, feature) from error

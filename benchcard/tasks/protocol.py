@@ -133,7 +133,8 @@ class Usage:
         second_kind: What the second column of a pair holds; empty for the same.
         references: The usual names of the column of the reference, the preferred one first.
         reference_kinds: What such a column may hold, the preferred first: `label` (with names), `integer`, `float`,
-            `text`, lists of these (`labels`, `integers`, `texts`), or `answers` as in SQuAD; empty where the input is
+            `text`, lists of these (`labels`, `integers`, `texts`), `answers` as in SQuAD, or `objects` with boxes;
+            empty where the input is
             its own reference.
         metrics: The metrics that a model card may name for it.
         metric_names: The metric that another name in model cards stands for.
@@ -161,15 +162,16 @@ class ComparedOutput:
 
     Attributes:
         kind: What the outputs are: the logits of one `label`, or of `labels` that are predicted independently; an
-            `embedding`; the `number` or another `prediction` that is made of them; or each `next_token` of a text, of
-            which `top`, `top_log_probs` and `rest` are kept as in `TextGeneration`.
-        kept: The name under which `Task.kept` keeps them; empty for predictions and next tokens.
+            `embedding`; the `number` or another `prediction` that is made of them; each `next_token` of a text, of
+            which `top`, `top_log_probs` and `rest` are kept as in `TextGeneration`; or predictions that are the
+            `detections` of an image, as those of `ObjectDetection`.
+        kept: The name under which `Task.kept` keeps them; empty for predictions, next tokens and detections.
         positions: The name of an array beside each item with the positions on the first axis that are compared, as the
             first tokens of words; the prediction is then a list with one entry for each. Empty where there is no such
             axis.
     """
 
-    kind: Literal["label", "labels", "embedding", "number", "prediction", "next_token"]
+    kind: Literal["label", "labels", "embedding", "number", "prediction", "next_token", "detections"]
     kept: str = ""
     positions: str = ""
 
@@ -199,7 +201,8 @@ class Task(Protocol):
     first metric.
 
     A task may have the attributes `predicts_tokens`, whether its logits are of tokens and not of labels, and
-    `counts_tokens`, whether throughput is shown in tokens, too.
+    `counts_tokens`, whether throughput is shown in tokens, too; or `adds_class`, whether its logits may have another
+    class beside the labels.
 
     A task whose name optimum's `TasksManager` does not know has an attribute `loads_as`: the name of a task that it
     knows, whose model class is loaded.

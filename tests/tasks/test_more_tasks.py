@@ -70,12 +70,25 @@ def speech(folder):
     return write_sounds(text=["A B"] * 12), {"audio": stored, "text": datasets.Value("string")}
 
 
+def detection(folder):
+    """An object detector, and images with objects of three labels."""
+    from tasks.test_object_detection import BOX, BOXES, CATEGORIES, NAMED, images, packed, write_model
+
+    pytest.importorskip("pycocotools", reason="the extra `detection` is not installed")
+    write_model(folder)
+    objects = [{"bbox": boxes, "category": names} for boxes, names in zip(BOXES, CATEGORIES)]
+    columns = {"image": [packed(image) for image in images()] * 3, "objects": objects * 3}
+    feature = {"bbox": datasets.List(BOX), "category": datasets.List(NAMED)}
+    return columns, {"image": datasets.Image(), "objects": feature}
+
+
 RUNS = {
     "fill-mask": (fill_mask, "accuracy", "kl_mean"),
     "zero-shot-classification": (zero_shot, "accuracy", "kl_mean"),
     "text-ranking": (ranking, "ndcg_at_10", "rms_difference"),
     "audio-classification": (audio_classification, "accuracy", "kl_mean"),
     "automatic-speech-recognition": (speech, "wer", "agreement"),
+    "object-detection": (detection, "map", "predictions_changed"),
 }
 
 

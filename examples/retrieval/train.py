@@ -38,11 +38,12 @@ OFFERS = ("for sale near the {place} : one {colour} {material} {thing}", "this {
 REQUESTS = ("where is a {colour} {thing} in the {place} ?", "i need a {thing} at the {place} , a {colour} one")
 PROMPTS = {"query": "query: ", "document": "passage: "}
 WORDS = [word for groups in (THINGS, COLOURS, MATERIALS, PLACES) for group in groups for word in group]
-WORDS += "query passage nice".split()
+WORDS += ["query", "passage", "nice"]
 WORDS += "".join([*OFFERS, *REQUESTS, ":"]).replace("{", " {").replace("}", "} ").split()
 README = """---
 configs:
-- config_name: default
+- config_name: advertisements
+  default: true
   data_files:
   - {split: train, path: judgements/train-*}
   - {split: validation, path: judgements/validation-*}
@@ -136,7 +137,7 @@ def loss(model: Any, batch: Mapping[str, Tensor]) -> Tensor:
 
 
 def write_modules(folder: Path) -> None:
-    """Write the files that tell sentence-transformers to pool by the mean, to normalize, and which prompts there are."""
+    """Write the files of sentence-transformers: pooling by the mean, normalization, and prompts."""
     kinds = ("Transformer", "Pooling", "Normalize")
     modules = [
         {"idx": index, "name": str(index), "path": f"{index}_{kind}" if index else ""}
@@ -176,9 +177,10 @@ def main() -> None:
     encoded = {f"{kind}_{name}": each for kind in texts for name, each in inputs(kind, texts[kind]).items()}
     print(f"loss {train(model, encoded, epochs=arguments.epochs, loss=loss):.4f}")
     with torch.inference_mode():
-        scores = embeddings(model, inputs("query", data["queries"])) @ embeddings(
-            model, inputs("document", data["documents"])
-        ).T
+        scores = (
+            embeddings(model, inputs("query", data["queries"]))
+            @ embeddings(model, inputs("document", data["documents"])).T
+        )
     print(f"validation: ndcg_at_10 {ndcg_score(data['relevance'], scores.numpy(), k=10):.4f}")
     model.half().save_pretrained(arguments.out / "model")
     write_modules(arguments.out / "model")

@@ -329,12 +329,11 @@ def _examples(record: Record, records: Records, trust_remote_code: bool) -> Metr
     if prepared is None or evaluated is None:
         return {}
     rows, scripts = Rows(prepared.folder), records.info.sources.scripts
-    task, baseline = None, None
+    task, number = None, record.configuration.baseline
+    outputs = records.records[number].outcomes.evaluate if number is not None else None
     if records.traits.joins_rows:
-        of_baseline = records.records[record.configuration.baseline or 0].outcomes.evaluate
-        has_baseline = record.configuration.baseline is not None and of_baseline is not None
-        task, baseline = registry.task(records.plan.spec.task), of_baseline.folder if has_baseline else None
-    inputs = metric_inputs(rows, evaluated.folder, task, baseline)
+        task = registry.task(records.plan.spec.task)
+    inputs = metric_inputs(rows, evaluated.folder, task, outputs.folder if outputs else None)
     metrics: MetricExamples = {}
     for name in records.traits.metrics_of(record.configuration):
         if trust_remote_code or split_column(name)[0] in registry.metrics():

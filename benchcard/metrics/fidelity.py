@@ -163,14 +163,14 @@ def neighbor_overlap(baseline: ArrayLike, model: ArrayLike, seed: int) -> Interv
     The neighbours of at most 500 texts, drawn by the seed, are sought among all texts, and the interval is over these
     texts. A text as near as the tenth counts as among the ten.
     """
-    embeddings = [_normalized(np.asarray(array, dtype=np.float32)) for array in (baseline, model)]
-    texts = len(embeddings[0])
+    expected, actual = (_normalized(np.asarray(array, dtype=np.float32)) for array in (baseline, model))
+    texts = len(expected)
     if texts < _MIN_TEXTS:
         return None
     queries = np.random.default_rng(seed).permutation(texts)[:_MOST_QUERIES]
     size = max(1, _COSINES // texts)
     parts = [queries[at : at + size] for at in range(0, len(queries), size)]
-    found = np.concatenate([_neighbors_found(*embeddings, part) for part in parts])
+    found = np.concatenate([_neighbors_found(expected, actual, part) for part in parts])
     return mean(found, np.arange(len(queries)), least=0.0, most=1.0)
 
 

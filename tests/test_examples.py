@@ -33,6 +33,7 @@ LOWER_BOUNDS = {
     "generation": (-15.0, -512.0),
     "melodies": (0.94, 0.2),
     "quickstart": (0.97, 0.1),
+    "retrieval": (0.95, 0.1),
     "reviews": (0.94, 0.5),
     "search": (0.93, 0.7),
     "sentences": (0.88, 0.0),

@@ -329,7 +329,11 @@ def _examples(record: Record, records: Records, trust_remote_code: bool) -> Metr
     if prepared is None or evaluated is None:
         return {}
     rows, scripts = Rows(prepared.folder), records.info.sources.scripts
-    inputs = metric_inputs(rows, evaluated.folder)
+    task, number = None, record.configuration.baseline
+    outputs = records.records[number].outcomes.evaluate if number is not None else None
+    if records.traits.joins_rows:
+        task = registry.task(records.plan.spec.task)
+    inputs = metric_inputs(rows, evaluated.folder, task, outputs.folder if outputs else None)
     metrics: MetricExamples = {}
     for name in records.traits.metrics_of(record.configuration):
         if trust_remote_code or split_column(name)[0] in registry.metrics():

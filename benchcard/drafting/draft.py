@@ -277,11 +277,12 @@ def _same_task(one: str, other: str) -> bool:
 
 
 def _loads(task: str, other: str) -> bool:
-    """Return whether a task uses the models of another one: `text-ranking` classifiers, and embeddings masked language
-    models, whose checkpoints name that class.
+    """Return whether a task uses the models of another one: `text-ranking` classifiers, `text-retrieval` embeddings,
+    and embeddings masked language models, whose checkpoints name that class.
     """
-    is_masked = other == "fill-mask" and _same_task(task, _EMBEDDINGS)
-    return is_masked or getattr(registry.task(task), "loads_as", None) == other
+    loaded = getattr(registry.task(task), "loads_as", task)
+    is_embedding = loaded in registry.tasks() and _same_task(loaded, _EMBEDDINGS)
+    return (loaded != task and loaded == other) or (is_embedding and other in ("fill-mask", _EMBEDDINGS))
 
 
 def _task(model: Model) -> Choice:

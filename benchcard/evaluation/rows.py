@@ -75,7 +75,7 @@ class _Count(int):
 
 class Rows:
     """The rows that `write_rows` wrote, opened for reading. `context` also has `metric_args` of the spec; `owners` has
-    the row of each item.
+    the row of each item, and `memos` the memo of each row.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -83,7 +83,7 @@ class Rows:
         description = msgspec.convert(content, _Description)
         self.references, self.context = description.references, description.context
         self.meanings, self.metric_defaults = description.meanings, description.metric_defaults
-        self.owners, self._memos, self._folder = description.owners, description.memos, folder
+        self.owners, self.memos, self._folder = description.owners, description.memos, folder
 
     def __len__(self) -> int:
         return len(self.references)
@@ -105,10 +105,10 @@ class Rows:
 
     def predictions(self, task: Task, kept: Sequence[Arrays]) -> list[object]:
         """Return the prediction of each row, from what was kept of the outputs of each item."""
-        groups: list[list[Arrays]] = [[] for _ in self._memos]
+        groups: list[list[Arrays]] = [[] for _ in self.memos]
         for index, owner in enumerate(self.owners):
             groups[owner].append({**kept[index], **self.items.beside(index)})
-        return [task.prediction(group, memo, self.context) for group, memo in zip(groups, self._memos)]
+        return [task.prediction(group, memo, self.context) for group, memo in zip(groups, self.memos)]
 
 
 def write_predictions(folder: Path, kept: Sequence[Arrays], predictions: Sequence[object]) -> None:
@@ -157,9 +157,14 @@ def items_of(arrays: Mapping[str, np.ndarray], name: str) -> Sequence[np.ndarray
     return [part.reshape(shape) for part, shape in zip(parts, shapes)]
 
 
-def metric_inputs(rows: Rows, folder: Path) -> MetricInputs:
-    """Return what metrics are computed from, for the predictions in a folder."""
+def metric_inputs(rows: Rows, folder: Path, task: Task | None = None, baseline: Path | None = None) -> MetricInputs:
+    """Return what metrics are computed from, for the predictions in a folder; `baseline` is that of the baseline's, for
+    a `task` whose predictions are made with them.
+    """
     predictions, kept = read_predictions(folder)
+    if join := getattr(task, "predictions", None):
+        outputs = read_predictions(baseline)[1] if baseline else None
+        predictions = join(kept, rows.owners, rows.memos, rows.context, outputs)
     scores = kept.get("scores")
     # Rows of several items, or of scores for each token, have no single list of scores.
     has_scores = scores is not None and scores.ndim == 2 and len(scores) == len(rows)

@@ -43,6 +43,7 @@ _CLASSES = {
     "question-answering": "OVModelForQuestionAnswering",
     "feature-extraction": "OVModelForFeatureExtraction",
     "sentence-similarity": "OVModelForFeatureExtraction",
+    "text-retrieval": "OVModelForFeatureExtraction",
 }
 _WEIGHTS = ("int8_weights", "int4_weights")
 _DTYPES = ("fp16", "int8", *_WEIGHTS)

@@ -31,6 +31,8 @@ _NEIGHBORS = 10
 _MIN_TEXTS = 2 * _NEIGHBORS + 1
 # Texts whose neighbours are sought among all texts: more would take long, and narrow the interval little.
 _MOST_QUERIES = 500
+# Cosines that are held at a time: 64 MB in float32.
+_COSINES = 1 << 24
 # Cosines of equal texts differ by this much where they were in different batches.
 _SAME_COSINE = 1e-6
 # Units that are compared at a time: 16 MB in float64 for a vocabulary of 30,000, or for 64 tokens of each of 4,096.
@@ -186,18 +188,26 @@ def neighbor_overlap(baseline: ArrayLike, model: ArrayLike, seed: int) -> Interv
     The neighbours of at most 500 texts, drawn by the seed, are sought among all texts, and the interval is over these
     texts. A text as near as the tenth counts as among the ten.
     """
-    embeddings = [_normalized(np.asarray(array, dtype=np.float32)) for array in (baseline, model)]
-    texts = len(embeddings[0])
+    expected, actual = (_normalized(np.asarray(array, dtype=np.float32)) for array in (baseline, model))
+    texts = len(expected)
     if texts < _MIN_TEXTS:
         return None
     queries = np.random.default_rng(seed).permutation(texts)[:_MOST_QUERIES]
-    expected, actual = (array[queries] @ array.T for array in embeddings)
+    size = max(1, _COSINES // texts)
+    parts = [queries[at : at + size] for at in range(0, len(queries), size)]
+    found = np.concatenate([_neighbors_found(expected, actual, part) for part in parts])
+    return mean(found, np.arange(len(queries)), least=0.0, most=1.0)
+
+
+def _neighbors_found(baseline: NDArray[np.float32], model: NDArray[np.float32], queries: NDArray[np.intp]) -> Floats:
+    """Return the share of the ten nearest texts of each query that are found, from embeddings of length 1."""
+    expected, actual = (array[queries] @ array.T for array in (baseline, model))
     for cosines in (expected, actual):
         cosines[np.arange(len(queries)), queries] = -np.inf
     nearest = np.argpartition(expected, -_NEIGHBORS, axis=1)[:, -_NEIGHBORS:]
     tenth = np.partition(actual, -_NEIGHBORS, axis=1)[:, -_NEIGHBORS, None]
     found = np.take_along_axis(actual, nearest, axis=1) >= tenth - _SAME_COSINE
-    return mean(found.mean(axis=1), np.arange(len(queries)), least=0.0, most=1.0)
+    return np.asarray(found.mean(axis=1), dtype=np.float64)
 
 
 def _normalized(embeddings: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -78,6 +78,8 @@ _SHARE, _PERCENT, _COEFFICIENT = MetricInfo(True, "share"), MetricInfo(True, "%"
 METRICS: Mapping[str, MetricInfo] = MappingProxyType(
     {
         **dict.fromkeys(("accuracy", "top_k_accuracy", "exact_match", "ndcg_at_10", "mrr_at_10", "map"), _SHARE),
+        **dict.fromkeys(("recall_at_10", "recall_at_100", "float_top_10_recall"), _SHARE),
+        **dict.fromkeys(("float_index_ndcg_at_10", "float_index_recall_at_10"), _SHARE),
         **{f"{name}{average}": _SHARE for name in _AVERAGED for average in ("", "_micro", "_macro", "_weighted")},
         **dict.fromkeys(("matthews_correlation", "pearson", "spearman", "pearsonr", "spearmanr"), _COEFFICIENT),
         # Some of these are not benchcard's own metrics, but are often loaded with `evaluate.load`.

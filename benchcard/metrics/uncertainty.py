@@ -78,8 +78,9 @@ def count_changed(baseline: Sequence[object], model: Sequence[object]) -> int:
 
 
 def is_same(before: object, after: object) -> bool:
-    """Return whether predictions are equal: numbers to the digits of single precision, answers by their text, and boxes
-    where both detect the same ones.
+    """Return whether predictions are equal: numbers to the digits of single precision, answers by their text, boxes where
+    both detect the same ones, and rankings of a corpus by which of the baseline's first ten documents are among the
+    first ten.
     """
     if isinstance(before, (int, float)) and isinstance(after, (int, float)) and float in (type(before), type(after)):
         return math.isclose(before, after, rel_tol=_SAME_NUMBER, abs_tol=_SAME_NUMBER)
@@ -87,6 +88,8 @@ def is_same(before: object, after: object) -> bool:
         return bool(before["prediction_text"] == after["prediction_text"])
     if isinstance(before, Mapping) and isinstance(after, Mapping) and "boxes" in before:
         return boxes.match(before, after)[1] == 0
+    if isinstance(before, Mapping) and isinstance(after, Mapping) and "float_top_10_recall" in before:
+        return bool(before["float_top_10_recall"] == after["float_top_10_recall"])
     if isinstance(before, list) and isinstance(after, list):
         return len(before) == len(after) and all(map(is_same, before, after))
     return before == after

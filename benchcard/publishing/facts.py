@@ -72,6 +72,15 @@ _DEFINITIONS = {
     "swapped": f"{_PREDICTIONS} wrong for both, and differ",
     RECOVERY: "the first metric in % of the baseline's",
 }
+_INDEX = "where its queries search the baseline's embeddings of documents"
+_METRIC_DEFINITIONS = {
+    "ndcg_at_10": "nDCG of the first ten documents",
+    "recall_at_10": "the share of relevant documents among the first ten",
+    "recall_at_100": "the share of relevant documents among the first 100",
+    "float_index_ndcg_at_10": f"nDCG of the row's first ten documents {_INDEX}",
+    "float_index_recall_at_10": f"the share of relevant documents among the row's first ten {_INDEX}",
+    "float_top_10_recall": f"the share of the baseline's first ten documents among the row's first ten, {_INDEX}",
+}
 
 _Times: TypeAlias = Mapping[Shape, TimeFigures | Failure | None]
 """The times of a row by shape, or why there are none; None where the spec asks for no timing."""
@@ -237,7 +246,8 @@ def _metrics(results: RunResults) -> tuple[Metric, ...]:
     for name in results.metrics:
         info = metric_info.info_of_metric(results.records, name)
         unit, positive = info.unit or "", " or ".join(metric_info.positive_classes(results.records, name))
-        definition = [{"share": "a share, from 0 to 1", "%": "in %, from 0 to 100"}.get(unit, unit)] if unit else []
+        definition = [_METRIC_DEFINITIONS[name]] if name in _METRIC_DEFINITIONS else []
+        definition += [{"share": "a share, from 0 to 1", "%": "in %, from 0 to 100"}.get(unit, unit)] if unit else []
         definition += [f"the positive class is {positive}"] if positive else []
         metrics.append(Metric(name, "", info.higher_is_better, ", ".join(definition), positive))
     return tuple(metrics)

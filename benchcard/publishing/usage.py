@@ -25,7 +25,7 @@ from benchcard.tasks.pooling import Pooling
 
 # Tasks whose pipelines of Transformers.js give what was measured, and names of pipelines that differ from the task's.
 _PIPELINES_JS = ("image-classification", "token-classification", "question-answering", "text-classification")
-_PIPELINES = {"sentence-similarity": "feature-extraction"}
+_PIPELINES = dict.fromkeys(("sentence-similarity", "text-retrieval"), "feature-extraction")
 _IMAGE_PROCESSOR = "AutoImageProcessor"
 _IMAGE_TASKS = ("image-classification", "object-detection")
 _TEXT = '"A text"'

@@ -7,11 +7,10 @@ A `Pipeline` asks for steps and does not do them. The function that it asks may 
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import suppress
 from typing import Any
 
 from benchcard.run.auto_exclusion import AutoExclusion
-from benchcard.run.record import Outcomes, Record, Search
+from benchcard.run.record import Record, Search
 from benchcard.run.row import RowPipeline, Shared
 from benchcard.run.traits import Traits
 from benchcard.sources.resolve import Sources
@@ -29,7 +28,6 @@ class Pipeline:
 
     def __init__(self, plan: Plan, sources: Sources, traits: Traits, ask: Ask, default_threads: int) -> None:
         self._shared = Shared(plan, sources, traits, default_threads, ask, _search)
-        self._evaluated_rows: dict[int, Outcomes] = {}
 
     def record(self, configuration: Configuration) -> Record:
         """Ask for all steps of a row, as far as they succeed, and return its record."""
@@ -57,15 +55,10 @@ class Pipeline:
 
     def _compare(self, row: RowPipeline) -> None:
         """Ask for the intervals of a row's metrics, and for their differences from the baseline's where it has one."""
-        inputs, predictions, baseline = row.outcomes.prepare, row.outcomes.evaluate, None
+        inputs, predictions, number = row.outcomes.prepare, row.outcomes.evaluate, row.configuration.baseline
         if inputs is None or predictions is None:
             return
-        number = row.configuration.baseline
-        if number is not None and number != row.configuration.row:
-            outcomes = self._evaluated(number)
-            # Only predictions of the same examples can be paired.
-            if outcomes.prepare is not None and outcomes.prepare.key == inputs.key:
-                baseline = outcomes.evaluate
+        baseline = row.baseline()
         models = self._shared.plan.compared_with(number) if baseline and number is not None else 0
         row.ask(
             CompareRequest(
@@ -76,20 +69,10 @@ class Pipeline:
                 inputs=inputs,
                 predictions=predictions,
                 baseline=baseline,
+                baseline_outputs=row.baseline_outputs(predictions),
                 scripts=self._shared.sources.scripts,
             )
         )
-
-    def _evaluated(self, number: int) -> Outcomes:
-        """Return the outcomes of a row up to its predictions. A baseline may come after the rows compared with it."""
-        if number not in self._evaluated_rows:
-            row = self._shared.row(number)
-            with suppress(StepFailed):
-                row.prepare()
-                row.make()
-                row.predict()
-            self._evaluated_rows[number] = row.outcomes
-        return self._evaluated_rows[number]
 
 
 def _failure(action: Callable[[], object]) -> Failure | None:

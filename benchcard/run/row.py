@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Hashable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from functools import cached_property, partial
 from pathlib import Path
@@ -63,6 +64,7 @@ class Shared:
     result: Ask
     search: Callable[..., Search]
     _requests: dict[Hashable, Any] = field(default_factory=dict)
+    _evaluated: dict[int, Outcomes] = field(default_factory=dict)
 
     @cached_property
     def calibrations(self) -> dict[str, list[str] | None]:
@@ -78,6 +80,17 @@ class Shared:
     def row(self, number: int) -> RowPipeline:
         """Return a new pipeline of a row."""
         return RowPipeline(self, self.plan[number])
+
+    def evaluated(self, number: int) -> Outcomes:
+        """Return the outcomes of a row up to its predictions. A baseline may come after the rows compared with it."""
+        if number not in self._evaluated:
+            row = self.row(number)
+            with suppress(StepFailed):
+                row.prepare()
+                row.make()
+                row.predict()
+            self._evaluated[number] = row.outcomes
+        return self._evaluated[number]
 
     def ask(self, request: Request[V]) -> Outcome[V]:
         """Return the outcome of a step, or raise `StepFailed`."""
@@ -307,8 +320,28 @@ class RowPipeline:
             higher_is_better=self.configuration["higher_is_better"] or None,
             inputs=self.prepare_outcome(),
             predictions=predictions,
+            baseline_outputs=self.baseline_outputs(predictions),
             scripts=self.shared.sources.scripts,
         )
+
+    def baseline(self) -> Outcome[EvaluateOutcome] | None:
+        """Return the predictions of another row, the baseline of this one; None where there is none of the same
+        examples, as only these can be paired.
+        """
+        number = self.configuration.baseline
+        if number is None or number == self.configuration.row:
+            return None
+        outcomes = self.shared.evaluated(number)
+        is_same = outcomes.prepare is not None and outcomes.prepare.key == self.prepare_outcome().key
+        return outcomes.evaluate if is_same else None
+
+    def baseline_outputs(self, predictions: Outcome[EvaluateOutcome]) -> Outcome[EvaluateOutcome] | None:
+        """Return the outputs of the baseline for a task whose predictions are made with them: for the baseline itself
+        its own, which are these predictions.
+        """
+        if not self.shared.traits.joins_rows:
+            return None
+        return predictions if self.configuration.baseline == self.configuration.row else self.baseline()
 
     def prepare_outcome(self) -> Outcome[RowsOutcome]:
         """Return the prepared rows, which `prepare` has asked for."""

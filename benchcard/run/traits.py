@@ -16,7 +16,8 @@ from benchcard.utils.plain import canonical_json
 class Traits:
     """What a run needs to know of its task and frameworks; `metrics` are the defaults by task arguments as JSON.
 
-    `decides_by` is empty where configurations are chosen by the first metric.
+    `decides_by` is empty where configurations are chosen by the first metric. `joins_rows` is whether the task makes
+    predictions of all rows at once, with the baseline's outputs.
     """
 
     has_length: bool = False
@@ -24,6 +25,7 @@ class Traits:
     frameworks: Mapping[str, FrameworkTraits] = field(default_factory=dict)
     decides_by: str = ""
     counts_tokens: bool = False
+    joins_rows: bool = False
 
     def metrics_of(self, configuration: Configuration) -> Sequence[str]:
         """Return the metrics of a row: its own, or the default ones of the task."""
@@ -53,4 +55,5 @@ def traits_of(plan: Plan, stored: Traits | None = None) -> Traits:
         plan.frameworks,
         getattr(task, "decides_by", ""),
         getattr(task, "counts_tokens", False),
+        hasattr(task, "predictions"),
     )

@@ -29,9 +29,12 @@ class ValueType(Protocol):
 
 @dataclass(frozen=True)
 class Text:
-    """A non-empty string, or one of the names that `known` returns; it is called late, since registries may grow."""
+    """A string, non-empty unless it `may_be_empty`, or one of the names that `known` returns; it is called late, since
+    registries may grow.
+    """
 
     known: Callable[[], Sequence[str]] | None = None
+    may_be_empty: bool = False
 
     @property
     def expected(self) -> str:
@@ -40,7 +43,7 @@ class Text:
 
     def mistakes(self, value: object, place: str) -> Iterator[Mistake]:
         """Yield a mistake for anything but a non-empty string, and for an unknown name."""
-        if not isinstance(value, str) or not value.strip():
+        if not isinstance(value, str) or not (value.strip() or self.may_be_empty):
             yield Mistake(place, format_value(value), self.expected)
         elif self.known and value not in self.known():
             yield Mistake(place, format_value(value), self.expected, did_you_mean(value, self.known()))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -114,11 +115,20 @@ class ShapeRequest(Request[ShapeOutcome]):
         return f"shape {Shape(self.batch_size, self.input_length)}"
 
 
+def _load(request: RowsRequest, name: str | None = None, split: str | None = None) -> datasets.Dataset:
+    """Return all rows of a split of the data set of a request, and of a configuration: its own by default."""
+    from benchcard.tasks import data
+
+    return data.load_dataset(
+        request.location, name or request.name, split or request.split, request.revision, request.content
+    )
+
+
 def prepare(request: PrepareRequest, target: Path, progress: Progress) -> RowsOutcome:
     """Write the rows of the evaluation split as model inputs, with their references."""
     from benchcard.tasks import data
 
-    rows = data.load_dataset(request.location, request.name, request.split, request.revision, request.content)
+    rows = _load(request)
     chosen, numbers = data.evenly_spaced(rows, request.max_samples)
     return _inputs(request, target, progress, chosen, data.describe_rows(numbers, len(rows)))
 
@@ -127,7 +137,7 @@ def sample(request: SampleRequest, target: Path, progress: Progress) -> RowsOutc
     """Write the rows drawn from the calibration split as model inputs, without references."""
     from benchcard.tasks import data
 
-    rows = data.load_dataset(request.location, request.name, request.split, request.revision, request.content)
+    rows = _load(request)
     label = request.ref_keys[0] if request.ref_keys else None
     chosen, numbers = data.stratified_sample(rows, request.num_samples, request.seed, label, request.split)
     description = {**data.describe_rows(numbers, len(rows)), "rows": numbers}
@@ -150,7 +160,17 @@ def _inputs(
         keys, references = request.data_keys or {}, request.ref_keys or []
         numbers, labelled = tuple(description.get("rows", ())), isinstance(request, PrepareRequest)
         labelled = labelled and request.ref_keys != []
-        question = Question(request.model_folder, keys, references, arguments, labelled, request.maximum, numbers)
+        question = Question(
+            request.model_folder,
+            keys,
+            references,
+            arguments,
+            labelled,
+            request.maximum,
+            numbers,
+            evaluated=isinstance(request, PrepareRequest),
+            load=partial(_load, request),
+        )
         prepared = task.prepare(rows, question)
         notes = [NOTE] if trusted() else []
         # A published model comes without the code of its repository.
@@ -166,7 +186,8 @@ def _inputs(
     # The first row pays for imports: it counts as much as the others took on average.
     others = len(moments) - 1
     return RowsOutcome(
-        **{**description, "rows": numbers},
+        # A task may join rows, as judgements of one query.
+        **{**description, "rows": numbers, "samples": len(moments)},
         items=items,
         fingerprint=data.fingerprint(rows),
         preprocessing_ns=(moments[-1] - moments[0]) * len(moments) // others if others > 0 else 0,

@@ -20,6 +20,7 @@ from benchcard.utils.values import Interval
 
 if TYPE_CHECKING:
     from benchcard.evaluation.rows import Rows
+    from benchcard.metrics import MetricInputs
     from benchcard.metrics.info import Figure
 
 
@@ -88,7 +89,9 @@ class ScoreOutcome:
 
 @dataclass(frozen=True, kw_only=True)
 class ScoreRequest(Request[ScoreOutcome]):
-    """The metrics of predictions. `higher_is_better` has the directions that the spec gives."""
+    """The metrics of predictions. `higher_is_better` has the directions that the spec gives; `baseline_outputs` is what
+    is kept of the baseline's outputs, for a task whose predictions are made with them.
+    """
 
     kind: ClassVar[str] = "score"
     metrics: Sequence[str]
@@ -96,6 +99,7 @@ class ScoreRequest(Request[ScoreOutcome]):
     higher_is_better: Mapping[str, bool] | None = None
     inputs: Outcome[RowsOutcome] = need()
     predictions: Outcome[EvaluateOutcome] = need()
+    baseline_outputs: Outcome[EvaluateOutcome] | None = need(default=None)
     scripts: Mapping[str, str] = local()
 
     def __str__(self) -> str:
@@ -120,7 +124,8 @@ class CompareOutcome:
 class CompareRequest(Request[CompareOutcome]):
     """Intervals of metrics and, where there is a baseline, of their differences from the baseline's.
 
-    `models` is the number of models that are compared with this baseline, where it changes the number of resamples.
+    `models` is the number of models that are compared with this baseline, where it changes the number of resamples;
+    `baseline_outputs` is that of `ScoreRequest`, which the baseline itself has, too.
     """
 
     kind: ClassVar[str] = "compare"
@@ -131,6 +136,7 @@ class CompareRequest(Request[CompareOutcome]):
     inputs: Outcome[RowsOutcome] = need()
     predictions: Outcome[EvaluateOutcome] = need()
     baseline: Outcome[EvaluateOutcome] | None = need(default=None)
+    baseline_outputs: Outcome[EvaluateOutcome] | None = need(default=None)
     scripts: Mapping[str, str] = local()
 
 
@@ -180,11 +186,11 @@ def _temporary_files_in(folder: Path) -> Iterator[None]:
 
 def score(request: ScoreRequest, target: Path, progress: Progress) -> ScoreOutcome:
     """Compute each metric of the predictions."""
-    from benchcard.evaluation.rows import Rows, metric_inputs
+    from benchcard.evaluation.rows import Rows
     from benchcard.metrics import compute
 
     rows = Rows(request.inputs.folder)
-    inputs = metric_inputs(rows, request.predictions.folder)
+    inputs = _metric_inputs(request, rows, request.predictions)
     directions = request.higher_is_better or {}
     by_metric: dict[str, dict[str, Figure]] = {}
     for name in request.metrics:
@@ -202,6 +208,16 @@ def score(request: ScoreRequest, target: Path, progress: Progress) -> ScoreOutco
         samples=len(rows),
         notes=(*notes, *sentences),
     )
+
+
+def _metric_inputs(
+    request: ScoreRequest | CompareRequest, rows: Rows, predictions: Outcome[EvaluateOutcome]
+) -> MetricInputs:
+    """Return what metrics of these predictions are computed from."""
+    from benchcard.evaluation.rows import metric_inputs
+
+    outputs = request.baseline_outputs
+    return metric_inputs(rows, predictions.folder, registry.task(request.task), outputs.folder if outputs else None)
 
 
 def _positive_classes(figures: Mapping[str, Figure], rows: Rows) -> tuple[dict[str, str], list[str]]:
@@ -224,14 +240,14 @@ def _positive_classes(figures: Mapping[str, Figure], rows: Rows) -> tuple[dict[s
 def compare(request: CompareRequest, target: Path, progress: Progress) -> CompareOutcome:
     """Compute the interval of each figure and, where there is a baseline, of its difference from the baseline's."""
     from benchcard.evaluation.fidelity import compare_outputs
-    from benchcard.evaluation.rows import Rows, metric_inputs
+    from benchcard.evaluation.rows import Rows
     from benchcard.metrics import uncertainty
     from benchcard.metrics.examples import examples_of
     from benchcard.metrics.fidelity import figure_ratio
 
     rows = Rows(request.inputs.folder)
-    inputs = metric_inputs(rows, request.predictions.folder)
-    baseline_inputs = metric_inputs(rows, request.baseline.folder) if request.baseline else None
+    inputs = _metric_inputs(request, rows, request.predictions)
+    baseline_inputs = _metric_inputs(request, rows, request.baseline) if request.baseline else None
     figures: dict[str, FigureUncertainty] = {}
     ratio = None
     for number, name in enumerate(request.metrics):

@@ -52,13 +52,13 @@ class FeatureExtraction:
     metrics: tuple[str, ...] = ("spearman",)
     has_length = True
     outputs: tuple[Mapping[str, int], ...] = ({"sentence_embedding": 2}, {"last_hidden_state": 3})
-    arguments: Mapping[str, ValueType] = MappingProxyType({"similarity_fn_name": Text(lambda: tuple(_SIMILARITIES))})
+    arguments: Mapping[str, ValueType] = MappingProxyType({"similarity_fn_name": Text(lambda: tuple(SIMILARITIES))})
 
     def prepare(self, rows: Dataset, question: Question) -> Prepared:
         """Return rows as token ids of both sentences; a reference is a number that grows with their similarity."""
-        texts, pooled = _load(question.model, question.maximum)
-        similarity, source = _similarity(question, pooled)
-        name, _ = _SIMILARITIES[similarity]
+        texts, pooled = load_encoder(question.model, question.maximum)
+        similarity, source = choose_similarity(question, pooled)
+        name, _ = SIMILARITIES[similarity]
         first, second = data.primary(rows, question, "sentence1"), data.secondary(rows, question, "sentence2")
         columns = [first, second or "sentence2"]
         reference = data.reference(rows, question, "score") if question.labelled else None
@@ -90,7 +90,7 @@ class FeatureExtraction:
         """Return the similarity of the two embeddings."""
         first, second = (item["embedding"][None].astype(np.float64) for item in items)
         similarity = msgspec.convert(context, Pooling).similarity or "cosine"
-        _, compute = _SIMILARITIES[similarity]
+        _, compute = SIMILARITIES[similarity]
         return float(compute(first, second)[0])
 
     def compared_output(self, context: Context) -> ComparedOutput:
@@ -99,28 +99,36 @@ class FeatureExtraction:
 
     def inputs(self, model: Path, batch_size: int, input_length: int | None, seed: int) -> TimedInputs:
         """Return token ids `(batch, tokens) int64` of single texts, without padding, and the other inputs."""
-        texts = _load(model)[0] if input_length is None else text.load_texts(model)
+        texts = load_encoder(model)[0] if input_length is None else text.load_texts(model)
         return texts.timed(batch_size, input_length, seed)
 
 
-def _load(model: Path, maximum: int | None = None) -> tuple[text.Texts, Pooling]:
-    """Return the tokenizer of the model in a folder, with the maximum of its pooling, and the pooling."""
-    texts, pooled = text.load_texts(model, maximum=maximum), load_pooling(model)
+def load_encoder(
+    model: Path,
+    maximum: int | None = None,
+    role: str = "text",
+    prompt_names: Sequence[str] = (),
+    prompt: str | None = None,
+) -> tuple[text.Texts, Pooling]:
+    """Return the tokenizer of the model in a folder, with the maximum of its pooling, and the pooling; see
+    `load_pooling`.
+    """
+    texts, pooled = text.load_texts(model, maximum=maximum), load_pooling(model, role, prompt_names, prompt)
     if pooled.maximum is not None:
         texts = replace(texts, maximum=min(pooled.maximum, texts.maximum or pooled.maximum))
     return texts, pooled
 
 
-def _similarity(question: Question, pooled: Pooling) -> tuple[str, str]:
+def choose_similarity(question: Question, pooled: Pooling) -> tuple[str, str]:
     """Return the name of the similarity that is scored, and where it comes from."""
     if name := question.arguments.get("similarity_fn_name"):
         return str(name), "`task_args.similarity_fn_name`"
     if pooled.similarity is None:
         return "cosine", "as in sentence-transformers, where the model's folder names no other"
-    if pooled.similarity not in _SIMILARITIES:
+    if pooled.similarity not in SIMILARITIES:
         asked = f"{question.model} asks for the similarity `{pooled.similarity}`"
         advice = "Name the one to score in `task_args: {similarity_fn_name: …}`"
-        raise ArtifactError(f"{asked}; expected {join_names(_SIMILARITIES)}. {advice}")
+        raise ArtifactError(f"{asked}; expected {join_names(SIMILARITIES)}. {advice}")
     return pooled.similarity, "`similarity_fn_name` of the model's folder"
 
 
@@ -140,14 +148,15 @@ def _dots(first: np.ndarray, second: np.ndarray) -> NDArray[np.float64]:
     return np.asarray(np.einsum("ij,ij->i", first, second), dtype=np.float64)
 
 
-# The functions and their names in notes. As in sentence-transformers, a distance is negative, so that a greater number
-# always means more similar. Source: `pairwise_*` of sentence_transformers/util/similarity.py.
-_SIMILARITIES: Mapping[str, tuple[str, Similarity]] = {
+SIMILARITIES: Mapping[str, tuple[str, Similarity]] = {
     "cosine": ("cosine", cosines),
     "dot": ("dot product", _dots),
     "euclidean": ("negative Euclidean distance", lambda first, second: -norm(first - second, axis=1)),
     "manhattan": ("negative Manhattan distance", lambda first, second: -norm(first - second, ord=1, axis=1)),
 }
+"""The functions and their names in notes. As in sentence-transformers, a distance is negative, so that a greater number
+always means more similar. Source: `pairwise_*` of sentence_transformers/util/similarity.py.
+"""
 
 
 def _rows(

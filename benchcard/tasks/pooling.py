@@ -122,12 +122,19 @@ class _Module:
         return self.type.rpartition(".")[2] if self.type.startswith("sentence_transformers.") else self.type
 
 
-def load_pooling(model: Path) -> Pooling:
-    """Return the pooling of the model in a folder; the mean of all tokens where the folder has none."""
+def load_pooling(
+    model: Path, role: str = "text", prompt_names: Sequence[str] = (), prompt: str | None = None
+) -> Pooling:
+    """Return the pooling of the model in a folder; the mean of all tokens where the folder has none.
+
+    Its prompt is that of the spec where `prompt` is given, else the first of `prompt_names` that the folder has, else
+    the folder's default. `role` is what is encoded, in notes.
+    """
     modules = read_json(model / "modules.json", list[_Module])
     if modules is None:
         mean = "their mean is taken, as sentence-transformers does, unless the graph gives embeddings of sentences"
-        return Pooling(notes=(f"the model's folder does not say how token embeddings are pooled: {mean}",))
+        note = f"the model's folder does not say how token embeddings are pooled: {mean}"
+        return Pooling(prompt=prompt or "", notes=(note, *_prompt_notes(role, prompt or "", "the spec's", {})))
     path = _pooling_folder(model, modules) / "config.json"
     config = read_json(path, dict[str, object]) or {}
     files = (read_json(model / f"sentence_{kind}_config.json", dict[str, object]) for kind in _KINDS)
@@ -135,22 +142,29 @@ def load_pooling(model: Path) -> Pooling:
     settings = load_config(model)
     if (kind := settings.model_type) != "SentenceTransformer":
         raise ArtifactError(f"{model} is a {kind} of sentence-transformers; expected a SentenceTransformer")
-    prompts, default, prompt = settings.prompts or {}, settings.default_prompt_name, settings.prompt
+    prompts, default = settings.prompts or {}, settings.default_prompt_name
     if default is not None and default not in prompts:
         raise ArtifactError(f"the default prompt `{default}` of {model} is not among its prompts: {', '.join(prompts)}")
+    own = next((name for name in prompt_names if name in prompts), default)
+    source, prompt = ("the model's", prompts.get(own or "") or "") if prompt is None else ("the spec's", prompt)
     if prompt and not config.get("include_prompt", True):
         raise ArtifactError(f"{model} leaves its prompt out when it pools, which is not supported")
-    notes = []
-    if prompt:
-        notes.append(f"every text has the model's prompt before it: {prompt!r}")
-    elif names := [name for name, text in prompts.items() if text]:
-        reading = "texts are read without a prompt, as `encode` of sentence-transformers reads them"
-        notes.append(f"the model has prompts ({', '.join(names)}) and no default one: {reading}")
+    notes = _prompt_notes(role, prompt, source, prompts)
     if settings.truncate_dim is not None:
         notes.append(f"embeddings are cut to their first {settings.truncate_dim} numbers: the model's `truncate_dim`")
     modes, normalize = _modes(config, path), modules[-1].name == "Normalize"
     similarity, truncate_dim = settings.similarity_fn_name, settings.truncate_dim
     return Pooling(modes, normalize, truncate_dim, similarity, prompt, lower_case, maximum, tuple(notes))
+
+
+def _prompt_notes(role: str, prompt: str, source: str, prompts: Mapping[str, str | None]) -> list[str]:
+    if prompt:
+        return [f"every {role} has {source} prompt before it: {prompt!r}"]
+    names = [name for name, text in prompts.items() if text]
+    if role != "text" or not names:
+        return []
+    reading = "texts are read without a prompt, as `encode` of sentence-transformers reads them"
+    return [f"the model has prompts ({', '.join(names)}) and no default one: {reading}"]
 
 
 def load_config(model: Path) -> SentenceTransformersConfig:

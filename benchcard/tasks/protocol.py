@@ -10,7 +10,7 @@ Leaves the choice of rows to `data`, the files of items and predictions to `benc
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Protocol
@@ -27,6 +27,10 @@ if TYPE_CHECKING:
     TimedInputs = tuple[dict[str, np.ndarray], int]
 
 
+def _load_nothing(name: str | None, split: str | None) -> datasets.Dataset:
+    raise LookupError("these rows are of no data set")
+
+
 @dataclass(frozen=True)
 class Question:
     """What a task needs to know to prepare rows.
@@ -37,8 +41,10 @@ class Question:
         ref_keys: The columns of the reference.
         arguments: `task_args` of the spec.
         labelled: Whether references are needed: not for calibration, and not where the spec has `ref_keys: []`.
+        evaluated: Whether rows are evaluated; they are calibrated on otherwise.
         maximum: The most tokens that the graph takes; None where the model's folder alone decides.
         numbers: The numbers of the rows in their split, for messages; empty where all rows were taken.
+        load: Returns all rows of a configuration and a split of the data set, by name; None for those of the rows.
     """
 
     model: Path
@@ -48,6 +54,8 @@ class Question:
     labelled: bool = True
     maximum: int | None = None
     numbers: Sequence[int] = ()
+    evaluated: bool = True
+    load: Callable[[str | None, str | None], datasets.Dataset] = _load_nothing
 
     def number(self, index: int) -> int:
         """Return the number in the split of the row at this index."""
@@ -196,6 +204,11 @@ class Task(Protocol):
 
     A task may have a method `compared_output(context)`, which returns the `ComparedOutput` of its models, or None;
     without it, results have no fidelity to the float model.
+
+    A task in which predictions take the items of other rows, or what is kept of the baseline's outputs, has a method
+    `predictions(kept, owners, memos, context, baseline)`, which metrics take their predictions from instead: from the
+    arrays of all items by name, the row of each item, the memo of each row, and the arrays of the row's baseline (its
+    own for the baseline itself), or None where there is none. What `prediction` returns is then stored and not read.
 
     A task may have an attribute `decides_by`: the figure of fidelity by which configurations are chosen instead of the
     first metric.

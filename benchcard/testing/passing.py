@@ -12,7 +12,7 @@ from typing import Any
 
 from benchcard import registry
 from benchcard.evaluation import padding
-from benchcard.evaluation.rows import Rows, read_predictions
+from benchcard.evaluation.rows import Rows, metric_inputs, read_predictions
 from benchcard.steps import data as steps
 from benchcard.steps import evaluate as evaluation
 from benchcard.steps import models
@@ -116,8 +116,9 @@ def pass_through(
     names = list(metrics if metrics is not None else default_metrics(registry.task(task), task_args or {}))
     score = evaluation.ScoreRequest(metrics=names, task=task, inputs=inputs, predictions=evaluated, scripts={})
     scored = do(evaluation.score, score).values
-    predictions, kept = read_predictions(evaluated.folder)
+    rows, (_, kept) = Rows(inputs.folder), read_predictions(evaluated.folder)
+    predictions = metric_inputs(rows, evaluated.folder, registry.task(task)).predictions
     dependence = padding.NOTES.get(evaluated.values.batches or "")
     notes = [*inputs.values.notes, *scored.notes]
     notes += [f"the outputs of the model {dependence}"] if dependence else []
-    return Passed(predictions, Rows(inputs.folder).references, scored.metrics, notes, kept)
+    return Passed(predictions, rows.references, scored.metrics, notes, kept)

@@ -308,6 +308,7 @@ def test_exact_match_letter_by_letter():
     assert metric.compute(**found, regexes_to_ignore=["[a-zA-Z!]"]) == {"exact_match": 2 / 3}
 
 
+RANKED = {"ranks": [2, 30], "float_index_ranks": [1, 31], "float_top_10_recall": 0.9}
 EXAMPLES = {
     "squad": answered(["a"], [["a"]]),
     "squad_v2": answered(["a"], [["a"]]),
@@ -315,6 +316,12 @@ EXAMPLES = {
     "exact_match": {"predictions": ["a"], "references": ["a"]},
     "perplexity": {"predictions": [-3.0, -1.5], "references": [2, 1]},
     **{name: {"predictions": [[0.1, 0.2]], "references": [[1.0, 0.0]]} for name in ("ndcg_at_10", "mrr_at_10")},
+    **{name: {"predictions": [RANKED], "references": [[1.0, 0.0]]} for name in ("recall_at_10", "recall_at_100")},
+    **{
+        f"float_index_{name}": {"predictions": [RANKED], "references": [[1.0, 0.0]]}
+        for name in ("ndcg_at_10", "recall_at_10")
+    },
+    "float_top_10_recall": {"predictions": [RANKED]},
     **{name: {"predictions": ["a b"], "references": ["a c"]} for name in ("wer", "cer")},
     "top_k_accuracy": {"prediction_scores": [[0.1, 0.2, 0.7], [0.6, 0.3, 0.1]], "references": [2, 1]},
     **{

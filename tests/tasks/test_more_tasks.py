@@ -47,6 +47,14 @@ def ranking(folder):
     return columns, None
 
 
+def retrieval(folder):
+    """A model of embeddings, and queries with documents."""
+    write_text(folder, "Model", tag="text-retrieval")
+    columns = {"query": [f"{text} {index % 7}" for index, text in enumerate(TEXTS)]}
+    columns["answer"] = [f"{text} {'good ' * (index % 4)}" for index, text in enumerate(TEXTS)]
+    return columns, None
+
+
 def write_sounds(**columns):
     """Files of sounds with other columns."""
     return {"audio": [{"bytes": tiny_audio.wav(sound), "path": None} for sound in tiny_audio.sounds(12)], **columns}
@@ -86,6 +94,7 @@ RUNS = {
     "fill-mask": (fill_mask, "accuracy", "kl_mean"),
     "zero-shot-classification": (zero_shot, "accuracy", "kl_mean"),
     "text-ranking": (ranking, "ndcg_at_10", "rms_difference"),
+    "text-retrieval": (retrieval, "float_index_ndcg_at_10", "cosine_mean"),
     "audio-classification": (audio_classification, "accuracy", "kl_mean"),
     "automatic-speech-recognition": (speech, "wer", "agreement"),
     "object-detection": (detection, "map", "predictions_changed"),

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
-from benchcard.analysis.frames.columns import frame_of, interval_columns, with_bounds
+from benchcard.analysis.frames.columns import frame_of, interval_columns, shape_columns, with_bounds
 from benchcard.analysis.records import Part, Records
 from benchcard.measure import machine_state
 from benchcard.run.groups import LAUNCHES
@@ -19,8 +19,6 @@ if TYPE_CHECKING:
     import pandas as pd
 
 _FIGURES = (
-    "batch_size",
-    "input_length",
     "baseline",
     "models",
     "rounds",
@@ -87,7 +85,7 @@ def noise_frame(records: Records) -> pd.DataFrame:
         }
         for certificate in certificates(records)
     ]
-    return frame_of(rows, _FIGURES)
+    return frame_of(rows, (*shape_columns(records), *_FIGURES))
 
 
 def certificates(records: Records) -> list[Certificate]:

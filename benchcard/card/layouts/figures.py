@@ -85,9 +85,9 @@ def format_figure(figure: Interval, decimals: int | None) -> str:
 
 
 def format_shape(shape: Shape) -> str:
-    """Return a shape as text: `batch size 8, input length 64`."""
+    """Return a shape as text: `batch size 8, input length 64 (time per token)`."""
     length = "" if shape.input_length is None else f", input length {shape.input_length}"
-    return f"batch size {shape.batch_size}{length}"
+    return f"batch size {shape.batch_size}{length}{shape.remark}"
 
 
 def parse_figure(cell: str, place: str) -> Interval | None:

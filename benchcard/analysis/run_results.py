@@ -292,8 +292,8 @@ class RunResults:
         return {file.row: file.verdict.why for file in self.describe_files() if file.verdict.name == BROKEN}
 
     def gains(self, objective: str, phase: str | None = None) -> Gains:
-        """Return what each row gains in `latency`, `memory` or `size`, with intervals that hold for all rows at once, in
-        one phase of generation or in all.
+        """Return what each row gains in `latency`, `memory` or `size`, with intervals that hold for all rows at once,
+        in one phase of generation or in all.
 
         Raises:
             BenchcardError: There is no such objective or phase.

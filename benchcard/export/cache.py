@@ -55,7 +55,7 @@ def cache_shape(config: PretrainedConfig) -> CacheShape:
 
 
 def _lack_of_class(config: PretrainedConfig) -> str:
-    """Return what the model class of a configuration lacks; empty where it lacks nothing, or is not one of transformers."""
+    """Return what the model class of a configuration lacks; empty where it lacks nothing, or is not known."""
     import inspect
 
     from transformers import AutoModelForCausalLM

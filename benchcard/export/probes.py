@@ -28,7 +28,7 @@ TRACED = (2, 9)
 """Batch size and length at export; neither is 1, which `torch.export` would make a constant."""
 
 TRACED_WITH_CACHE = (2, 3, 4)
-"""Batch size, length, and number of tokens in the cache at export. One row has padding: a mask of ones would be left
+"""Batch size, length, and number of tokens in the cache at export. One row has padding: a mask of ones may be left
 out of the graph.
 """
 

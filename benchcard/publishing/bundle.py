@@ -174,8 +174,8 @@ def _results_table(results: RunResults) -> pd.DataFrame:
 
 def latencies_frame(results: RunResults) -> pd.DataFrame:
     """Return every raw latency of the run: `row` (the first of those with the same model and timing), `batch_size`,
-    `input_length`, `phase` where there are any, `round`, `launch`, `place` of the block in its round, `twin` (the baseline's second process),
-    `started_ns` of the block, `latency_ns` of one call.
+    `input_length`, `phase` where there are any, `round`, `launch`, `place` of the block in its round, `twin` (the
+    baseline's second process), `started_ns` of the block, `latency_ns` of one call.
     """
     records = results.records
     # Rows with the same cell may be timed in different parts. A baseline is also in parts that belong to no row.

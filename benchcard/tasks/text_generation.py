@@ -106,7 +106,7 @@ class TextGeneration:
         }
         return Prepared(
             _rows(rows, question, texts, column, windows),
-            {"windows": asdict(windows)},
+            {"windows": asdict(windows), **({"use_cache": True} if arguments.use_cache else {})},
             pad,
             beside=frozenset({"predicted"}),
             notes=(_PREFILL,) if question.labelled and not arguments.use_cache else (),
@@ -156,8 +156,8 @@ class TextGeneration:
         if past and texts.maximum is not None and past >= texts.maximum:
             limit = f"{texts.maximum}, the token limit of {model}"
             raise ArtifactError(
-                f"The input length {past} leaves no room for a next token below {limit}. Use `input_lengths` of at most "
-                f"{texts.maximum - 1}."
+                f"The input length {past} leaves no room for a next token below {limit}. Use `input_lengths` of at "
+                f"most {texts.maximum - 1}."
             )
         arrays, _ = texts.timed(batch_size, input_length + (past > 0), seed)
         tokens = slice(past, None)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import tiny_text
 
-from benchcard.errors import SpecError
+from benchcard.errors import ArtifactError, SpecError
 from benchcard.evaluation.fidelity import compare_outputs
 from benchcard.evaluation.rows import Rows, items_of, write_predictions
 from benchcard.steps import models
@@ -280,6 +280,59 @@ def test_logits_of_tokens_are_no_labels(tmp_path, task, labels):
     )
     example = Outcome("shape", "", tmp_path, ShapeOutcome(input_length=3))
     assert models._contract(request, example, {}).labels == labels
+
+
+def test_a_graph_with_a_cache_has_the_figures_of_one_without(decoder, data, tmp_path):
+    """In float32, with an empty cache, perplexity and each kept probability are those of the graph without a cache, and
+    those of PyTorch; there is no note that generation was not timed.
+    """
+    from benchcard.export.export import export_model
+
+    passes = {}
+    for name, with_cache in (("plain", False), ("cached", True)):
+        export_model(decoder, TASK, None, tmp_path / name / "graph", with_cache=with_cache)
+        where, graph = tmp_path / name, tmp_path / name / "graph" / "model.onnx"
+        arguments = {"window": 12, "use_cache": with_cache}
+        passes[name] = tiny_text.passed(TASK, decoder, data, where, ("perplexity",), graph=graph, task_args=arguments)
+    plain, cached = passes["plain"], passes["cached"]
+    assert cached.scored.metrics["perplexity"] == pytest.approx(plain.scored.metrics["perplexity"], rel=1e-6)
+    assert cached.scored.metrics["perplexity"] == pytest.approx(plain_perplexity(decoder, 12, 6)[0], rel=1e-5)
+    for name in ("log_probs", "top_log_probs"):
+        for found, expected in zip(items_of(cached.kept, name), items_of(plain.kept, name), strict=True):
+            np.testing.assert_allclose(found, expected, atol=1e-5)
+    assert plain.notes[0].endswith("was not timed")
+    assert cached.notes == plain.notes[1:]
+
+
+def test_timed_inputs_are_a_prompt_and_a_token_after_it(decoder):
+    """The prompt has an empty cache, and the next token one of `input_length` tokens; both have as many heads as the
+    model, and a mask over all tokens. The default length leaves room for a token.
+    """
+    task = TextGeneration()
+    assert task.phases({}) == task.phases({"use_cache": False}) == ()
+    assert task.phases({"use_cache": True}) == ("token", "prompt")
+    for phase, tokens, past in (("prompt", 7, 0), ("token", 1, 7)):
+        arrays, length = task.inputs(decoder, 3, 7, 0, phase)
+        assert length == 7
+        assert arrays["input_ids"].shape == (3, tokens)
+        assert arrays["attention_mask"].shape == (3, 7 + (phase == "token"))
+        assert arrays["attention_mask"].all()
+        pasts = {name: array for name, array in arrays.items() if name.startswith("past_key_values.")}
+        assert list(pasts) == [f"past_key_values.{layer}.{part}" for layer in (0, 1) for part in ("key", "value")]
+        assert {array.shape for array in pasts.values()} == {(3, 2, past, 8)}
+        assert {array.dtype for array in pasts.values()} == {np.dtype(np.float32)}
+        assert task.inputs(decoder, 1, None, 0, phase)[1] == MAXIMUM - 1
+    with pytest.raises(ArtifactError, match="Use `input_lengths` of at most 31"):
+        task.inputs(decoder, 1, 32, 0, "token")
+    assert task.inputs(decoder, 1, 32, 0, "prompt")[1] == 32
+
+
+def test_a_model_without_a_cache_is_refused_before_anything_slow(data, tmp_path):
+    """The data of a state-space model are not even prepared."""
+    tiny_text.write_tokenizer(tmp_path, MAXIMUM)
+    (tmp_path / "config.json").write_text('{"model_type": "mamba", "vocab_size": 30, "num_hidden_layers": 2}')
+    with pytest.raises(SpecError, match="a model of the type `mamba`"):
+        tiny_text.prepare(TASK, tmp_path, data, tmp_path / "rows", task_args={"use_cache": True})
 
 
 @pytest.mark.slow

@@ -14,7 +14,7 @@ from datetime import date
 
 from benchcard.card.facts import LATENCY_MEAN, OTHERS, Facts, Plain, Row
 from benchcard.card.layouts import classic, figures, full_tables, reproduce
-from benchcard.card.layouts.figures import format_shape
+from benchcard.card.layouts.figures import format_shape, format_size, latency_name
 from benchcard.card.layouts.full_tables import COST, RATIO, SIZE
 from benchcard.card.markdown.inline import code_span, escape, escape_prose, write_value
 from benchcard.utils.text import pluralize
@@ -44,9 +44,9 @@ _BEFORE_BLOCK_MARKER = re.compile(r"\A(?:(?=[-+#>=~])|\d+(?=[.)]))")
 # The libraries that run models.
 _LIBRARIES = ("benchcard", "onnxruntime", "torch", "openvino")
 _PHASES = (
-    "The time to first token is that of a call that reads a prompt of the input length into an empty cache. The time per "
-    "token is that of a call on one token, with as many tokens as the input length in the cache already. Choosing the "
-    "next token from the logits is not part of either."
+    "The time to first token is that of a call that reads a prompt of the input length into an empty cache. The time "
+    "per token is that of a call on one token, with as many tokens as the input length in the cache already. Choosing "
+    "the next token from the logits is not part of either."
 )
 # Below this time per configuration and shape, the card warns that small differences cannot be detected.
 _SHORT_DURATION_S = 10
@@ -103,14 +103,16 @@ def alt_text(facts: Facts) -> str:
         return ""
     points, key = [], full_tables.pictured(facts)
     samples = SAMPLES.get(facts.shapes[0].phase, SAMPLES[None])
-    against, unit = ("mean latency", " ms") if key == LATENCY_MEAN else (f"cost per million {samples}", "")
+    against, unit = (
+        (latency_name(facts.shapes[0]), " ms") if key == LATENCY_MEAN else (f"cost per million {samples}", "")
+    )
     for index in full_tables.summary_rows(facts):
         quality = _quality(facts, index)
         if quality and facts.rows[index].time(facts.shapes[0], key) is not None:
             roles = ", ".join(full_tables.roles(facts, index))
             name = f"row {index} ({roles})" if roles else f"row {index}"
             points.append(f"{name} {quality} at {full_tables.time_cells(facts, facts.shapes[0], key)[index]}{unit}")
-    shape = format_shape(facts.shapes[0])
+    shape = format_size(facts.shapes[0])
     return escape(f"{facts.metrics[0].name} against {against} at {shape}: {'; '.join(points)}")
 
 
@@ -135,7 +137,7 @@ def _recommendation(facts: Facts, chosen: int | None, base: int | None) -> str:
     quality_clause = f"{escape(facts.metrics[0].name)} {quality}" if quality else ""
     if base is None or chosen == base:
         latency = _latency(facts, chosen)
-        latency_clause = f"mean latency {latency} ms" if latency else ""
+        latency_clause = f"{latency_name(facts.shapes[0])} {latency} ms" if latency else ""
         clauses = [_without_gain(facts, base, label), quality_clause, latency_clause]
         return "; ".join(filter(None, clauses)) + "."
     clauses = _speed(facts, chosen, base) if facts.shapes else []
@@ -239,7 +241,7 @@ def _latency(facts: Facts, index: int) -> str:
 
 
 def _legend(facts: Facts) -> str:
-    at = f" Times are at {format_shape(facts.shapes[0])}." if facts.shapes else ""
+    at = f" Times are at {format_size(facts.shapes[0])}." if facts.shapes else ""
     sentences, baselines = [f"In brackets: 95 % intervals.{at}"], facts.baselines
     ratios = [row.time(shape, RATIO) for row in facts.rows for shape in facts.shapes]
     if sum(ratio is not None and ratio.low != ratio.high for ratio in ratios) > 1:

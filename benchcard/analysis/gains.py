@@ -125,7 +125,7 @@ def compute_gains(
             untimed[baseline] = shapes
         if compared := tuple(gain for gain in gains[row] if gain.ratio or gain.shape not in shapes):
             by_row[row] = compared
-    differ = partial(_latencies_differ if objective == "latency" else _not_known, records, phase)
+    differ = partial(_latencies_differ if objective == "latency" else _not_known, records, phase=phase)
     return Gains(objective, by_row, costs, _method(objective, len(compared_cells)), untimed, unfinished, differ, phase)
 
 
@@ -134,7 +134,7 @@ def _is_in(shape: Shape, phase: str | None) -> bool:
     return None in (phase, shape.phase) or shape.phase == phase
 
 
-def _latencies_differ(records: Records, phase: str | None, row: int, other: int) -> bool | None:
+def _latencies_differ(records: Records, row: int, other: int, phase: str | None = None) -> bool | None:
     """Return whether two rows differ detectably at a shape of a phase, paired round by round; None where they were not
     timed together.
     """
@@ -151,7 +151,7 @@ def _latencies_differ(records: Records, phase: str | None, row: int, other: int)
     return False
 
 
-def _not_known(records: Records, phase: str | None, row: int, other: int) -> None:
+def _not_known(records: Records, row: int, other: int, phase: str | None = None) -> None:
     """Return None: memory and size of two rows are compared by their gains."""
 
 

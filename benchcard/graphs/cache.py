@@ -41,7 +41,8 @@ def positions(mask: np.ndarray, tokens: int) -> np.ndarray:
 
     Source: `GenerationMixin.prepare_inputs_for_generation` of transformers.
     """
-    return np.maximum(mask.cumsum(axis=1) - 1, 0)[:, mask.shape[1] - tokens :]
+    every: np.ndarray = np.maximum(mask.cumsum(axis=1) - 1, 0)
+    return every[:, mask.shape[1] - tokens :]
 
 
 def feed(inputs: Iterable[GraphInput], arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:

@@ -41,7 +41,7 @@ class Traits:
     def shapes_of(self, configuration: Configuration, only_length: int | None = None) -> list[Shape]:
         """Return the shapes at which a row is timed; `only_length` is the length where the spec gives none."""
         lengths = (self.has_length and configuration["input_lengths"]) or [only_length]
-        phases = self.phases_of(configuration) or [None]
+        phases: Sequence[str | None] = self.phases_of(configuration) or [None]
         return [
             Shape(batch_size, length, phase)
             for phase, batch_size, length in itertools.product(phases, configuration["batch_sizes"], lengths)

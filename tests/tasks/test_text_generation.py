@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import importlib.util
 import math
 
 import numpy as np
@@ -333,6 +334,69 @@ def test_a_model_without_a_cache_is_refused_before_anything_slow(data, tmp_path)
     (tmp_path / "config.json").write_text('{"model_type": "mamba", "vocab_size": 30, "num_hidden_layers": 2}')
     with pytest.raises(SpecError, match="a model of the type `mamba`"):
         tiny_text.prepare(TASK, tmp_path, data, tmp_path / "rows", task_args={"use_cache": True})
+
+
+@pytest.mark.slow
+def test_a_run_times_the_prompt_and_each_next_token(decoder, data, tmp_path):
+    """Float32, float16, dynamic int8, and weights of 4 and 8 bits, PyTorch and OpenVINO are timed in both phases, which
+    frames, choice, card and reader tell apart; a context without room for a token has no time per token, and says why.
+    """
+    from benchcard import Benchmark, Results
+    from benchcard.errors import BenchcardError
+    from benchcard.publishing.bundle import latencies_frame
+
+    frameworks = ["onnxruntime", "pytorch", *(["openvino"] if importlib.util.find_spec("openvino") else [])]
+    benchmark = Benchmark(
+        task=TASK,
+        model=decoder,
+        dataset={"path": data, "eval_split": "validation"},
+        grid={
+            "framework": frameworks,
+            "apply_quantization": [False, True],
+            "quantization_approach": ["dynamic", "weight_only"],
+            "bits": [4, 8],
+            "dtype": [None, "float16"],
+        },
+        fixed={"price_per_hour": 1.0, "block_size": 16},
+        task_args={"use_cache": True},
+        input_lengths=[8, MAXIMUM],
+        batch_sizes=[2],
+        duration=0.2,
+    )
+    results = benchmark.run(tmp_path / "run", progress=False)
+    time = results.time
+    assert results.quality["perplexity"].notna().all()
+    assert set(time["row"]) == set(range(len(results.plan)))
+    missing = (time["phase"] == "token") & (time["input_length"] == MAXIMUM)
+    assert (time["failure"].notna() == missing).all()
+    assert time["failure"][missing].str.contains("Use `input_lengths` of at most 31").all()
+    tokens = time["input_length"].where(time["phase"] == "prompt", 1)
+    np.testing.assert_allclose(time["tokens_per_s"][~missing], (tokens * time["throughput_per_s"])[~missing])
+    assert list(results.noise["phase"]) == ["token", "prompt", "prompt"]
+    assert set(latencies_frame(results)["phase"]) == {"token", "prompt"}
+
+    gains = {phase: results.gains("latency", phase) for phase in (None, "token", "prompt")}
+    assert {gain.shape.phase for gain in gains["token"].by_row[1]} == {"token"}
+    assert len(gains["prompt"].by_row[1]) + len(gains["token"].by_row[1]) == len(gains[None].by_row[1])
+    assert gains["token"].costs[0] == time["latency_mean_ms"][0] != gains["prompt"].costs[0]
+    assert {choice.alternatives for choice in (results.best(), results.best(phase="token"))} == {
+        results.best().alternatives
+    }
+    assert results.best(phase="prompt").row is not None
+    with pytest.raises(BenchcardError, match="no phase `decode` in this run; its phases are: token, prompt"):
+        results.best(phase="decode")
+    cheapest = results.cheapest()
+    assert cheapest.shape.phase == "token"
+    assert "per million tokens at 2x8 (time per token)" in str(cheapest)
+
+    card = str(results.card())
+    assert "Times are at batch size 2, input length 8." in card
+    read = Results.from_card(card)
+    assert [shape.phase for shape in read.facts.shapes] == ["token", "prompt", "prompt", "token"]
+    assert set(read.time["phase"]) == {"token", "prompt"}
+    verdicts = results.verify(card).frame
+    assert "different" not in set(verdicts["verdict"])
+    assert verdicts["figure"].str.contains("time per token").any()
 
 
 @pytest.mark.slow

@@ -78,7 +78,7 @@ def from_data(data: Mapping[str, Plain]) -> Facts:
 
 
 def _noise_to_data(noise: Noise) -> dict[str, Plain]:
-    data = {**_fields(noise), "shape": dataclasses.asdict(noise.shape), "ratio": _figure_to_data(noise.ratio)}
+    data = {**_fields(noise), "shape": _shape_to_data(noise.shape), "ratio": _figure_to_data(noise.ratio)}
     if noise.cpu_ratio is not None:
         data["cpu_ratio"] = _figure_to_data(noise.cpu_ratio)
     if noise.disturbances:
@@ -120,16 +120,20 @@ def _measured_to_data(measured: Measured) -> dict[str, Plain]:
         data["metrics"] = _figures_to_data(measured.metrics)
     if measured.times:
         data["times"] = [
-            {**dataclasses.asdict(shape), **_figures_to_data(figures)} for shape, figures in measured.times.items()
+            {**_shape_to_data(shape), **_figures_to_data(figures)} for shape, figures in measured.times.items()
         ]
     return data
+
+
+def _shape_to_data(shape: Shape) -> dict[str, Plain]:
+    return {name: value for name, value in dataclasses.asdict(shape).items() if name != "phase" or value is not None}
 
 
 def _times_from_data(data: list[Mapping[str, Plain]]) -> dict[Shape, Figures]:
     times: dict[Shape, Figures] = {}
     for entry in data:
         figures = dict(entry)
-        shape = Shape(figures.pop("batch_size"), figures.pop("input_length", None))
+        shape = Shape(figures.pop("batch_size"), figures.pop("input_length", None), figures.pop("phase", None))
         times[shape] = _figures_from_data(figures)
     return times
 

@@ -94,9 +94,10 @@ def passed(
     target: Path,
     metrics: tuple[str, ...] = (),
     batch_size: int | None = None,
+    graph: Path | None = None,
     **fields: Any,
 ) -> Passed:
-    """Do the steps `prepare`, `evaluate` and `score` with PyTorch in this process."""
+    """Do the steps `prepare`, `evaluate` and `score` in this process, with PyTorch, or ONNX Runtime for a graph."""
     from benchcard.evaluation.rows import Rows, read_predictions
     from benchcard.steps import evaluate
 
@@ -106,7 +107,8 @@ def passed(
     prepared = prepare(task, model, data, target / "prepared", **fields)
     inputs = Outcome("prepare", "", target / "prepared", prepared)
     (target / "predicted").mkdir()
-    request = evaluate_request(task, target / "prepared", model, batch_size=batch_size)
+    runs: dict[str, Any] = {"framework": "onnxruntime" if graph else "pytorch", "batch_size": batch_size}
+    request = evaluate_request(task, target / "prepared", graph or model, **runs)
     evaluated = evaluate.evaluate(request, target / "predicted", silent)
     assert evaluated.items == prepared.items
     predictions = Outcome("evaluate", "", target / "predicted", evaluated)

@@ -20,7 +20,7 @@ from benchcard.card.layouts.full_tables import format_comparison
 from benchcard.measure.significance import holm
 from benchcard.metrics.info import FIDELITY, leading_figure
 from benchcard.utils.text import DisplayText, pluralize
-from benchcard.utils.values import Interval
+from benchcard.utils.values import PHASES, Interval
 
 _LEVEL = 0.05
 # The sign of a better difference, by whether a higher value of the metric is better; 0 where that is not known.
@@ -235,7 +235,8 @@ class Chooser:
             self._reasons[row] = "the same gain" if ratio == ratios[fastest] else less
         chosen = self._closest(fastest, ratios)
         entry, shapes = self._candidates[chosen], len(self.gains.by_row[chosen])
-        mean = f", on average over {shapes} shapes" if shapes > 1 else ""
+        mean = f" by {PHASES.get(self.gains.phase, self.gains.phase)}" if self.gains.phase else ""
+        mean += f", on average over {shapes} shapes" if shapes > 1 else ""
         reason = (
             f"{_describe_ratio(ratios[chosen], objective)}{mean}, with {self.metric} "
             f"{self._shown(self._values[chosen])} (baseline {self._shown(reference)})"

@@ -9,7 +9,7 @@ from benchcard.analysis.records import Records
 from benchcard.analysis.row_facts import number_rows
 from benchcard.analysis.times import TimeFigures, row_times
 from benchcard.utils.text import DisplayText
-from benchcard.utils.values import Interval, Shape
+from benchcard.utils.values import SAMPLES, Interval, Shape
 
 
 @dataclass(frozen=True)
@@ -31,15 +31,20 @@ class Cheapest:
         cost = self.cost
         bounds = "" if cost.low is None or cost.high is None else f" [{cost.low:.3g}, {cost.high:.3g}]"
         others = f"; {number_rows(self.others)} may cost as little" if self.others else ""
-        text = f"row {self.row} ({self.label}): {cost.value:.3g}{bounds} per million samples at {self.shape}{others}"
+        unit = SAMPLES.get(self.shape.phase, "samples")
+        text = f"row {self.row} ({self.label}): {cost.value:.3g}{bounds} per million {unit} at {self.shape}{others}"
         return DisplayText(text)
 
 
 def cheapest_row(records: Records, rows: Iterable[int]) -> Cheapest | None:
-    """Return the cheapest of some rows, each at the shape at which it costs least; None where no cost is known."""
+    """Return the cheapest of some rows, each at the shape at which it costs least; None where no cost is known. Of the
+    phases of generation, the deciding one counts.
+    """
     best: dict[int, tuple[Interval, Shape]] = {}
     for row in rows:
         for shape, figures in row_times(records, records.records[row]):
+            if shape.phase not in (None, records.traits.deciding_phase):
+                continue
             cost = figures.intervals["cost_per_million"] if isinstance(figures, TimeFigures) else None
             if cost is not None and (row not in best or cost.value < best[row][0].value):
                 best[row] = cost, shape

@@ -57,6 +57,7 @@ class Gains:
         untimed_shapes: By baseline, the shapes at which it has no figure, so that no row can be compared there.
         unfinished: The rows that have figures to be measured, where the run is not finished.
         differ: Whether two rows differ detectably, by their own ratio; None where that is not known.
+        phase: The phase of generation that they are limited to, if any.
     """
 
     objective: str
@@ -66,6 +67,7 @@ class Gains:
     untimed_shapes: Mapping[int | None, tuple[Shape, ...]] = field(default_factory=dict)
     unfinished: frozenset[int] = frozenset()
     differ: Callable[[int, int], bool | None] = lambda row, other: None
+    phase: str | None = None
 
     def is_same(self, row: int, other: int) -> bool:
         """Return whether there is no detectable difference between two rows; by their gains, where their own ratio is
@@ -79,8 +81,12 @@ class Gains:
         return len(bounds) == 4 and bounds[0] <= bounds[3] and bounds[2] <= bounds[1]
 
 
-def compute_gains(records: Records, objective: str, time: pd.DataFrame, models: pd.DataFrame) -> Gains:
+def compute_gains(
+    records: Records, objective: str, time: pd.DataFrame, models: pd.DataFrame, phase: str | None = None
+) -> Gains:
     """Return the gains of all rows in `latency`, `memory` or `size`, from the frames `time` and `models` of results.
+
+    With a `phase`, they are those in this phase alone. Their intervals hold together with those in the others.
 
     Raises:
         BenchcardError: There is no such objective.
@@ -90,6 +96,8 @@ def compute_gains(records: Records, objective: str, time: pd.DataFrame, models: 
         message = f"the objective is `{objective}`; it must be {join_names(COSTS)}"
         raise BenchcardError(f"{message} ({hint})" if hint else message)
     unfinished = unfinished_rows(records)
+    if phase is not None and "phase" in time:
+        time = time[time["phase"].isin([phase, None]) | time["phase"].isna()]
     costs = _mean_by_row(models if objective == "size" else time, COSTS[objective])
     if objective == "size":
         return Gains(objective, _size_gains(records, costs), costs, "sizes are exact", unfinished=unfinished)
@@ -105,8 +113,9 @@ def compute_gains(records: Records, objective: str, time: pd.DataFrame, models: 
         gains[row] = [
             _gain(objective, records.timed.get((row, shape)), cell.name, cell.shape, max(1, len(compared_cells)))
             for shape, cell in record.cells.items()
+            if _is_in(shape, phase)
         ]
-        gains[row] += [Gain(None, False, shape) for shape in record.failures.time]
+        gains[row] += [Gain(None, False, shape) for shape in record.failures.time if _is_in(shape, phase)]
     by_row: dict[int, tuple[Gain, ...]] = {}
     untimed: dict[int | None, tuple[Shape, ...]] = {}
     for record in records.records:
@@ -116,15 +125,22 @@ def compute_gains(records: Records, objective: str, time: pd.DataFrame, models: 
             untimed[baseline] = shapes
         if compared := tuple(gain for gain in gains[row] if gain.ratio or gain.shape not in shapes):
             by_row[row] = compared
-    differ = partial(_latencies_differ if objective == "latency" else _not_known, records)
-    return Gains(objective, by_row, costs, _method(objective, len(compared_cells)), untimed, unfinished, differ)
+    differ = partial(_latencies_differ if objective == "latency" else _not_known, records, phase=phase)
+    return Gains(objective, by_row, costs, _method(objective, len(compared_cells)), untimed, unfinished, differ, phase)
 
 
-def _latencies_differ(records: Records, row: int, other: int) -> bool | None:
-    """Return whether two rows differ detectably at a shape, paired round by round; None where they were not timed
-    together.
+def _is_in(shape: Shape, phase: str | None) -> bool:
+    """Return whether a shape belongs to a phase: those without one belong to each."""
+    return None in (phase, shape.phase) or shape.phase == phase
+
+
+def _latencies_differ(records: Records, row: int, other: int, phase: str | None = None) -> bool | None:
+    """Return whether two rows differ detectably at a shape of a phase, paired round by round; None where they were not
+    timed together.
     """
     for shape, cell in records.records[row].cells.items():
+        if not _is_in(shape, phase):
+            continue
         part, beside = records.timed.get((row, shape)), records.records[other].cells.get(shape)
         if part is None or beside is None or records.timed.get((other, shape)) is not part:
             return None
@@ -135,7 +151,7 @@ def _latencies_differ(records: Records, row: int, other: int) -> bool | None:
     return False
 
 
-def _not_known(records: Records, row: int, other: int) -> None:
+def _not_known(records: Records, row: int, other: int, phase: str | None = None) -> None:
     """Return None: memory and size of two rows are compared by their gains."""
 
 
@@ -189,6 +205,7 @@ def _mean_by_row(frame: pd.DataFrame, column: str) -> dict[int, float]:
     """Return the geometric mean of a column by row, of rows that have it at every shape at which any row has it."""
     if "batch_size" in frame:
         shapes = frame["batch_size"].astype(str) + "x" + frame["input_length"].astype(str)
+        shapes += frame["phase"].astype(str) if "phase" in frame else ""
         frame = frame[shapes.isin(set(shapes[frame[column].notna()]))]
     values_by_row = frame[column].astype("float64").groupby(frame["row"])
     return {int(str(row)): geometric_mean(values) for row, values in values_by_row if (values > 0).all()}

@@ -47,7 +47,7 @@ class RunResults:
 
     def __init__(self, records: Records) -> None:
         self.records = records
-        self._gains_by_objective: dict[str, Gains] = {}
+        self._gains: dict[tuple[str, str | None], Gains] = {}
 
     @classmethod
     def load(cls, path: str | Path, plan: Plan | None = None) -> Self:
@@ -152,6 +152,7 @@ class RunResults:
         metric: str | None = None,
         baseline: int | None = None,
         fidelity: FidelityLimit = None,
+        phase: str | None = None,
     ) -> Choice:
         """Return the configuration to ship, why, and the alternatives; the baseline where nothing is surely better.
 
@@ -168,25 +169,33 @@ class RunResults:
             fidelity: How far outputs may be from the baseline's: limits by figure, as `{"kl_mean": 0.01}`, or one for
                 the leading figure, the first that the task has of `kl_mean`, `rms_difference`, `cosine_mean` and
                 `agreement`. The interval of a row must be within them.
+            phase: Of generation with a cache, the latency that counts: `token`, the time per token, by default; or
+                `prompt`, the time to first token. By memory, models are compared in both, unless one is given.
 
         Raises:
-            BenchcardError: There is no such metric, objective, baseline or figure of fidelity, `max_drop` is not a
-                finite number of at least 0, or a limit cannot be meant.
+            BenchcardError: There is no such metric, objective, baseline, phase or figure of fidelity, `max_drop` is not
+                a finite number of at least 0, or a limit cannot be meant.
         """
         if baseline is not None and baseline not in self.baselines:
             baselines = ", ".join(map(str, self.baselines)).lower()
             raise BenchcardError(f"row {baseline} is not a baseline; the baselines are: {baselines}")
         own = self.baseline if baseline is None else baseline
-        return self._chooser(max_drop, objective, metric, own, fidelity).choose()
+        return self._chooser(max_drop, objective, metric, own, fidelity, phase).choose()
 
     def _chooser(
-        self, max_drop: float | None, objective: str, metric: str | None, baseline: int | None, fidelity: FidelityLimit
+        self,
+        max_drop: float | None,
+        objective: str,
+        metric: str | None,
+        baseline: int | None,
+        fidelity: FidelityLimit,
+        phase: str | None = None,
     ) -> Chooser:
         metric = self._deciding_metric(metric)
         info = metric_info.info_of_metric(self.records, metric)
         return Chooser(
             self._qualities(metric),
-            self.gains(objective),
+            self.gains(objective, self._phase(objective, phase)),
             baseline,
             metric,
             metric_info.allowed_loss(info.unit, max_drop),
@@ -219,7 +228,8 @@ class RunResults:
         """
         metric = self._deciding_metric(metric)
         higher = metric_info.info_of_metric(self.records, metric).higher_is_better
-        return pareto_front(self._qualities(metric), self.gains(objective), metric, higher)
+        gains = self.gains(objective, self._phase(objective))
+        return pareto_front(self._qualities(metric), gains, metric, higher)
 
     def files(self, max_drop: float | None = None) -> pd.DataFrame:
         """Return one row per audited file of a repository: what it is, how it compares with the baseline, its verdict
@@ -239,7 +249,8 @@ class RunResults:
         `files` has their paths in the repository and on this machine, by row.
         """
         paths = repository_files(self.records) if files is None else files
-        return describe_files(self.records, self.gains("latency"), paths, max_drop)
+        gains = self.gains("latency", self._phase("latency"))
+        return describe_files(self.records, gains, paths, max_drop)
 
     def compare(
         self, other: RunResults, *, across_machines: bool = False, times: bool = True, trust_remote_code: bool = False
@@ -280,15 +291,24 @@ class RunResults:
         """Why audited files are broken, by row."""
         return {file.row: file.verdict.why for file in self.describe_files() if file.verdict.name == BROKEN}
 
-    def gains(self, objective: str) -> Gains:
-        """Return what each row gains in `latency`, `memory` or `size`, with intervals that hold for all rows at once.
+    def gains(self, objective: str, phase: str | None = None) -> Gains:
+        """Return what each row gains in `latency`, `memory` or `size`, with intervals that hold for all rows at once,
+        in one phase of generation or in all.
 
         Raises:
-            BenchcardError: There is no such objective.
+            BenchcardError: There is no such objective or phase.
         """
-        if objective not in self._gains_by_objective:
-            self._gains_by_objective[objective] = compute_gains(self.records, objective, self.time, self.models)
-        return self._gains_by_objective[objective]
+        phases = dict.fromkeys(name for names in self.records.traits.phases.values() for name in names)
+        if phase is not None and phase not in phases:
+            known = ", ".join(phases) or "none, as `task_args: {use_cache: true}` gives them to text generation"
+            raise BenchcardError(f"there is no phase `{phase}` in this run; its phases are: {known}")
+        if (objective, phase) not in self._gains:
+            self._gains[objective, phase] = compute_gains(self.records, objective, self.time, self.models, phase)
+        return self._gains[objective, phase]
+
+    def _phase(self, objective: str, phase: str | None = None) -> str | None:
+        """Return the phase whose gains decide: the given one, else the first of the task for latency."""
+        return phase or (self.records.traits.deciding_phase if objective == "latency" else None)
 
     def _deciding_metric(self, metric: str | None) -> str | None:
         """Return the metric, or what decides by default: the figure of fidelity that the task names, else the first

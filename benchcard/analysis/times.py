@@ -23,7 +23,8 @@ class TimeFigures:
     Attributes:
         intervals: The figures with intervals by name, the unit in the name: `latency_mean_ms` and `latency_p99_ms` of
             one forward call; `throughput_per_s`, samples per elapsed second; `ratio`, how many times faster than the
-            baseline, paired round by round; `tokens_per_s`, for tasks that count tokens; `drift`, the relative change
+            baseline, paired round by round; `tokens_per_s` of a call, for tasks that count tokens: those of the prompt,
+            or those that are made in the phase `token`; `drift`, the relative change
             of latency from the first launch to the last;
             `cpu_ms`, the processor time of one call, of all threads, also of those that wait spinning; `cpu_ratio`, the
             baseline's processor time over the row's; `core_seconds_per_1000` samples; `cost_per_million` samples, where
@@ -59,16 +60,14 @@ def row_times(records: Records, record: Record) -> Iterator[tuple[Shape, TimeFig
     for shape, cell in record.cells.items():
         part = records.timed.get((record.configuration.row, shape))
         times = _figures(part, cell, prices(records, record))
-        if isinstance(times, TimeFigures) and records.traits.counts_tokens and cell.shape.input_length:
-            times.intervals["tokens_per_s"] = _scaled(times.intervals["throughput_per_s"], cell.shape.input_length)
+        if isinstance(times, TimeFigures) and records.traits.counts_tokens and cell.shape.tokens:
+            times.intervals["tokens_per_s"] = _scaled(times.intervals["throughput_per_s"], cell.shape.tokens)
         yield cell.shape, times
     row = record.configuration
-    for batch_size in row["batch_sizes"]:
-        for length in (records.traits.has_length and row["input_lengths"]) or [None]:
-            shape = Shape(batch_size, length)
-            failure = record.failures.model or record.failures.time.get(shape)
-            if failure or not row["duration"] > 0:
-                yield shape, failure
+    for shape in records.traits.shapes_of(row):
+        failure = record.failures.model or record.failures.time.get(shape)
+        if failure or not row["duration"] > 0:
+            yield shape, failure
 
 
 def prices(records: Records, record: Record) -> tuple[float | None, float | None]:

@@ -26,6 +26,7 @@ from benchcard.errors import BenchcardError, SpecError
 from benchcard.utils.files import reporting_disk_errors, write_bytes_atomically
 from benchcard.utils.plain import as_plain
 from benchcard.utils.text import pluralize, quote_names
+from benchcard.utils.values import PHASES
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -555,7 +556,9 @@ def _print_noise(frame: pd.DataFrame) -> None:
     has_several = frame["baseline"].nunique() > 1
     for noise in frame.to_dict("records"):
         length = f", length {cell(noise['input_length'])}" if cell(noise["input_length"]) else ""
-        group = f"batch size {noise['batch_size']}{length}:"
+        phase = noise.get("phase")
+        words = f", {PHASES.get(phase, phase)}" if isinstance(phase, str) else ""
+        group = f"batch size {noise['batch_size']}{length}{words}:"
         row = f", row {noise['baseline']}" if has_several and cell(noise["baseline"]) else ""
         if cell(noise["ratio"]):
             ratio, cpu_ratio = (_with_bounds(noise, name) for name in ("ratio", "cpu_ratio"))

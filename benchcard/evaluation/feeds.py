@@ -16,6 +16,7 @@ import onnx
 
 from benchcard.evaluation.features import Features
 from benchcard.evaluation.passes import filled
+from benchcard.graphs.cache import feed
 from benchcard.graphs.signature import graph_inputs, only_batch_size, only_length
 
 
@@ -45,4 +46,4 @@ def feeds(items: Features, model: Path, count: int | None = None) -> Iterator[di
         for start in range(0, len(indices), size):
             stacked = items.stacked(np.asarray(indices[start : start + size]))
             batch = filled(stacked, size - len(next(iter(stacked.values()), ())))
-            yield {entry.name: entry.cast(batch[entry.name]) for entry in inputs if entry.name in batch}
+            yield feed(inputs, batch)

@@ -12,7 +12,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from torch.nn.utils import parametrize
 from transformers import PreTrainedModel, ProcessorMixin
 
 from benchcard.errors import ArtifactError
-from benchcard.export import exporters, normal_form, parity, probes
+from benchcard.export import cache, exporters, normal_form, parity, probes
 from benchcard.export.exporters import Exporter, Traceable
 from benchcard.export.loading import SEED, load_processor, load_with_missing
 from benchcard.export.manifest import describe
@@ -83,10 +83,17 @@ class _Export:
 
 
 def export_model(
-    model: Path, task: str, opset: int | None, target: Path, *, trust_remote_code: bool = False
+    model: Path,
+    task: str,
+    opset: int | None,
+    target: Path,
+    *,
+    trust_remote_code: bool = False,
+    with_cache: bool = False,
 ) -> ExportReport:
     """Export the model in a folder as `model.onnx` in the target folder, check it, and return the report.
 
+    With `with_cache`, a decoder reads and returns keys and values: one graph for the prompt and for each next token.
     Weights that do not fit into that file are in `model.onnx.data`. The same model, versions and opset give the same
     bytes. Without `opset`, the one nearest to `DEFAULT_OPSET` that works is used. Nothing is added to the target
     folder on failure.
@@ -94,6 +101,7 @@ def export_model(
     Raises:
         ArtifactError: The model cannot be loaded, or no exporter writes a graph of this opset that computes what
             PyTorch computes; the message has each exporter's reason, and opsets that work.
+        SpecError: The model has no cache of keys and values.
     """
     started = time.perf_counter()
     notes: list[str] = []
@@ -101,7 +109,8 @@ def export_model(
         loaded, missing = load_with_missing(model, task, trust_remote_code)
         if missing:
             notes.append(f"missing in the checkpoint, and random with seed {SEED}: {', '.join(missing)}")
-        traceable = _traceable(loaded, load_processor(loaded, model, trust_remote_code, notes))
+        make = _with_cache if with_cache else _traceable
+        traceable = make(loaded, load_processor(loaded, model, trust_remote_code, notes))
         target.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=".export-", dir=target) as folder:
             exported = _export(traceable, opset, Path(folder), notes)
@@ -148,6 +157,15 @@ def _traceable(model: PreTrainedModel, processor: ProcessorMixin | None) -> Trac
     return Traceable(model, inputs, traced, tuple(checked[0].outputs), checked)
 
 
+def _with_cache(model: PreTrainedModel, processor: ProcessorMixin | None) -> Traceable:
+    """Return a decoder that reads a cache of keys and values; padding is on the left, as in generation."""
+    inputs = probes.with_cache(model, probes.model_inputs(model, processor), cache.expect_cache(model))
+    tokens = replace(probes.vocabulary(model, processor), padding_side="left")
+    checked = probes.reference(model, [probes.example(inputs, tokens, *shape) for shape in probes.cache_shapes(model)])
+    traced = probes.example(inputs, tokens, *probes.TRACED_WITH_CACHE)
+    return Traceable(model, inputs, traced, tuple(checked[0].outputs), checked)
+
+
 def _compute_weights(model: PreTrainedModel) -> None:
     """Store the weights that a model computes from others in each call, as wav2vec 2.0 by their norm: quantizers need
     them.
@@ -190,7 +208,7 @@ def _other_opsets(traceable: Traceable, wanted: int, folder: Path) -> Iterator[_
 def _try_exporters(traceable: Traceable, opset: int, folder: Path) -> tuple[_Export | None, list[str]]:
     """Return the graph of the first exporter that writes a correct one, and why those before it failed."""
     reasons: list[str] = []
-    for exporter in exporters.exporters(opset):
+    for exporter in exporters.exporters(opset, with_cache=traceable.has_cache):
         own_folder = folder / f"{exporter.name}-{opset}"
         own_folder.mkdir()
         try:

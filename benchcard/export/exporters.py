@@ -33,7 +33,9 @@ from onnxscript import version_converter
 from transformers import PretrainedConfig, PreTrainedModel
 
 from benchcard.errors import ArtifactError
+from benchcard.export.cache import call
 from benchcard.export.probes import Array, ModelInput, Probe
+from benchcard.graphs.cache import PRESENT, has_cache
 from benchcard.graphs.runtime import LIBRARY_ERRORS
 from benchcard.utils.text import first_line
 
@@ -72,6 +74,11 @@ class Traceable:
         """Copies of the example as tensors."""
         return {input_.name: torch.tensor(self.example[input_.name]) for input_ in self.inputs}
 
+    @property
+    def has_cache(self) -> bool:
+        """Whether the graph reads a cache of keys and values."""
+        return has_cache(self.example)
+
 
 @dataclass(frozen=True)
 class Exporter:
@@ -90,14 +97,16 @@ class Exporter:
         return ", ".join(f"{package} {version(package)}" for package in self.packages)
 
 
-def exporters(opset: int) -> tuple[Exporter, ...]:
-    """Return the exporters for an opset, the preferred one first; none where no exporter writes it."""
+def exporters(opset: int, *, with_cache: bool = False) -> tuple[Exporter, ...]:
+    """Return the exporters for an opset, the preferred one first; none where no exporter writes it. Those based on
+    `torch.export` write no graph with a cache: what it held at export becomes a constant.
+    """
     if opset not in OPSETS:
         return ()
     traced = Exporter("torchscript", ("torch",), torchscript)
     if opset > _TORCHSCRIPT_LAST:
         traced = Exporter("torchscript-converted", ("torch", "onnxscript"), torchscript_converted)
-    if opset < _DYNAMO_FIRST:
+    if opset < _DYNAMO_FIRST or with_cache:
         return (traced,)
     dynamo = (
         Exporter("transformers", ("transformers", "torch", "onnxscript"), transformers_dynamo),
@@ -125,6 +134,7 @@ def torchscript(traceable: Traceable, opset: int) -> ir.Model:
     with temporary as folder, _eager_attention(traceable.model), torch.no_grad():
         path = Path(folder, "model.onnx")
         axes = {input_.name: input_.dynamic_axes for input_ in traceable.inputs}
+        axes |= {name: {0: "batch", 2: "context"} for name in traceable.outputs if name.startswith(PRESENT)}
         _torch_export(traceable, opset, str(path), dynamic_axes=axes, dynamo=False)
         graph = ir.load(path)
         # Weights beyond 2 GB are in other files of the folder.
@@ -235,7 +245,7 @@ class _ByPosition(torch.nn.Module):  # type: ignore[misc]
         self._outputs = traceable.outputs
 
     def forward(self, *tensors: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        fields = getattr(self, MODEL)(**dict(zip(self._names, tensors)), return_dict=True)
+        fields = call(getattr(self, MODEL), dict(zip(self._names, tensors)))
         return tuple(fields[name] for name in self._outputs)
 
 

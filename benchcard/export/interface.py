@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import TypeAlias
@@ -18,6 +18,8 @@ import numpy as np
 import onnx
 
 from benchcard.errors import ArtifactError, Mistake, SpecError, UnfitGraphError
+from benchcard.graphs import cache
+from benchcard.graphs.cache import PAST, has_cache
 from benchcard.graphs.files import load_model
 from benchcard.graphs.graph import opset_of, rename_values
 from benchcard.graphs.runtime import open_session, runtime_errors
@@ -90,6 +92,7 @@ def adapt(path: Path, names: Names, contract: Contract) -> Adapted:
     """
     model = load_model(path)
     inputs = graph_inputs(model.graph)
+    _expect_cache(inputs, names, contract.example)
     chosen = _match_inputs(inputs, names, contract)
     transposed = [own.name for own in inputs if _is_transposed(own, chosen[own.name], names, contract.example)]
     notes = [
@@ -97,9 +100,11 @@ def adapt(path: Path, names: Names, contract: Contract) -> Adapted:
         for own, name in chosen.items()
         if own != name or own in transposed
     ]
-    filled = _fills(model, [name for name in chosen.values() if name not in contract.example], contract)
+    # With a cache, positions depend on it, and are given with each call.
+    computed = [] if has_cache(chosen.values()) else [name for name in chosen.values() if name not in contract.example]
+    filled = _fills(model, computed, contract)
     _change_inputs(model, inputs, chosen, transposed, filled)
-    if notes or any(name not in contract.example for name in chosen.values()):
+    if notes or filled:
         onnx.save(model, str(path))
     outputs = _run(path, inputs, chosen, contract.example, names.layout)
     renamed = _match_outputs(outputs, names, contract, f"the graph {path.name}")
@@ -110,6 +115,21 @@ def adapt(path: Path, names: Names, contract: Contract) -> Adapted:
     notes += [f"the output `{own}` is `{name}`" for own, name in renamed.items()]
     sentence = f"the names of the graph {path.name} in the model's folder were changed: {'; '.join(notes)}"
     return Adapted(only_length(inputs), (sentence,) if notes else ())
+
+
+def _expect_cache(inputs: Sequence[GraphInput], names: Names, example: Arrays) -> None:
+    """Raise where a graph has a cache of keys and values, and the spec has none, or the other way round."""
+    own = {*names.inputs, *(own.name for own in inputs)}
+    if has_cache(own) and not has_cache(example):
+        advice = "write `task_args: {use_cache: true}`, or use a graph without a cache"
+        raise UnfitGraphError(f"the graph reads a cache of keys and values (`{PAST}0.key` and others): {advice}")
+    missing = [name for name in example if name.startswith(PAST) and name not in own]
+    if missing:
+        advice = (
+            "leave out `use_cache`, name a graph with a cache in `framework_args: {file_name: …}`, or export the model "
+            "with `from_transformers: true`"
+        )
+        raise UnfitGraphError(f"the graph has no input `{missing[0]}`, with which `use_cache` calls it: {advice}")
 
 
 def _fits(own: GraphInput, array: np.ndarray) -> bool:
@@ -384,6 +404,8 @@ def _run(
     """Return the outputs of the changed graph for the example, by the graph's own names."""
     given = [(own, chosen[own.name]) for own in inputs if chosen[own.name] in example]
     feed = {name: _filled(own, example[name]) for own, name in given}
+    if has_cache(feed):
+        feed = cache.feed([replace(own, name=chosen[own.name]) for own in inputs], feed)
     try:
         session = open_session(path, 0)
     except runtime_errors() as error:
@@ -394,7 +416,7 @@ def _run(
         values = session.run(None, feed)
     except runtime_errors() as error:
         shown = ", ".join(_describe(own.name, feed[name].dtype, feed[name].shape) for own, name in given)
-        may_be_nhwc = layout is None and any(array.ndim == 4 for array in feed.values())
+        may_be_nhwc = layout is None and any(array.ndim == 4 for array in feed.values()) and not has_cache(feed)
         advice = _OTHER_LAYOUT if may_be_nhwc else _OTHER_GRAPH
         raise ArtifactError(f"ONNX Runtime cannot run the graph with {shown}: {error}. {advice}") from error
     return {entry.name: np.asarray(value) for entry, value in zip(session.get_outputs(), values)}

@@ -85,7 +85,7 @@ def read_manifest(folder: Path) -> Manifest | None:
 
 def describe(traceable: Traceable, opset: int, packages: Sequence[str]) -> dict[str, Any]:
     """Return what transformers records about the graph of a model; empty before transformers 5.23, which has no such
-    file.
+    file, and for a graph with a cache, whose inputs are not those of the model.
     """
     import torch
     from torch.utils import _pytree
@@ -93,6 +93,8 @@ def describe(traceable: Traceable, opset: int, packages: Sequence[str]) -> dict[
     try:
         from transformers.exporters import metadata
     except ImportError:
+        return {}
+    if traceable.has_cache:
         return {}
     inputs, model = traceable.tensors, traceable.model
     with torch.inference_mode():

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import numpy as np
 import onnxruntime
-from numpy.typing import NDArray
 
 from benchcard.errors import ArtifactError
 from benchcard.export.probes import Array, Probe
@@ -85,7 +84,7 @@ def _largest_difference(session: onnxruntime.InferenceSession, probe: Probe, opt
             raise ArtifactError(f"{name} has shape {list(actual.shape)} instead of {list(expected.shape)} {at}")
         if not np.isfinite(actual[np.isfinite(expected)]).all():
             raise ArtifactError(f"{name} is not finite where PyTorch's is, {at}")
-        difference, allowed = _difference(actual, expected, probe.real if name in probe.per_token else None)
+        difference, allowed = _difference(probe.at_real(name, actual), probe.at_real(name, expected))
         if not difference <= allowed:
             raise ArtifactError(
                 f"{name} differs from PyTorch by {difference:.2g} {at}; at most {allowed:.2g} is allowed"
@@ -94,10 +93,8 @@ def _largest_difference(session: onnxruntime.InferenceSession, probe: Probe, opt
     return largest
 
 
-def _difference(actual: Array, expected: Array, real: NDArray[np.bool_] | None) -> tuple[float, float]:
-    """Return the largest difference at real positions, and the largest allowed one."""
-    if real is not None:
-        actual, expected = actual[real], expected[real]
+def _difference(actual: Array, expected: Array) -> tuple[float, float]:
+    """Return the largest difference, and the largest allowed one."""
     if not expected.size:
         return 0.0, TOLERANCE
     exact = expected.astype(np.float64)

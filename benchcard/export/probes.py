@@ -17,13 +17,20 @@ from numpy.typing import NDArray
 from transformers import PretrainedConfig, PreTrainedModel, ProcessorMixin
 
 from benchcard.errors import ArtifactError
+from benchcard.export.cache import CacheShape, call
 from benchcard.export.images import image_size, processed_shapes
+from benchcard.graphs.cache import PRESENT, past_names, positions
 
 Array: TypeAlias = NDArray[np.generic]
 AxisSizes: TypeAlias = tuple[int | str, ...]
 
 TRACED = (2, 9)
 """Batch size and length at export; neither is 1, which `torch.export` would make a constant."""
+
+TRACED_WITH_CACHE = (2, 3, 4)
+"""Batch size, length, and number of tokens in the cache at export. One row has padding: a mask of ones may be left
+out of the graph.
+"""
 
 _MAX_TOKENS = 512
 _SAMPLES_PER_STEP = 400  # audio samples per unit of length: a wav2vec2 frame is 400 samples wide
@@ -68,8 +75,8 @@ class Vocabulary:
 class Probe:
     """Inputs of one shape, and PyTorch's outputs for them; ids and masks are int64, all others mostly float32.
 
-    `real` tells which positions hold real tokens, `(batch, tokens) bool`; None where there is no mask of tokens. The
-    second axis of the outputs in `per_token` is that of the tokens.
+    `real` tells which positions hold real tokens, `(batch, tokens) bool`, those in a cache included; None where there
+    is no mask of tokens. The second axis of the outputs in `per_token` is that of the tokens.
     """
 
     inputs: Mapping[str, Array]
@@ -81,6 +88,15 @@ class Probe:
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """The shape of every input."""
         return {name: array.shape for name, array in self.inputs.items()}
+
+    def at_real(self, name: str, array: Array) -> Array:
+        """Return an output at the positions of real tokens."""
+        if self.real is None or not (name in self.per_token or name.startswith(PRESENT)):
+            return array
+        # Keys and values are `(batch, heads, tokens, width)`.
+        by_token = np.moveaxis(array, 2, 1) if name.startswith(PRESENT) else array
+        real: Array = by_token[self.real[:, self.real.shape[1] - by_token.shape[1] :]]
+        return real
 
 
 def model_inputs(
@@ -121,6 +137,19 @@ def model_inputs(
     return tuple(inputs[name] for name in names)
 
 
+def with_cache(model: PreTrainedModel, inputs: Sequence[ModelInput], cache: CacheShape) -> tuple[ModelInput, ...]:
+    """Return the inputs of a decoder that also reads a cache: its mask covers the cache, too, and positions are given
+    where it takes them, as `generate` of transformers gives them.
+    """
+    names = [input_.name for input_ in inputs if input_.name != "attention_mask"]
+    named = [ModelInput(name, _PER_TOKEN) for name in names]
+    named.insert(1, ModelInput("attention_mask", ("batch", "context")))
+    if "position_ids" in inspect.signature(model.forward).parameters:
+        named.insert(2, ModelInput("position_ids", _PER_TOKEN))
+    size = ("batch", cache.heads, "past", cache.width)
+    return (*named, *(ModelInput(name, size) for name in past_names(cache.layers)))
+
+
 def vocabulary(model: PreTrainedModel, processor: ProcessorMixin | None) -> Vocabulary:
     """Return the model's valid token ids, from its embedding table and its configuration."""
     config = model.config
@@ -157,14 +186,29 @@ def check_shapes(model: PreTrainedModel, inputs: Sequence[ModelInput]) -> tuple[
     return (1, 3), (3, min(17, longest - 1)), (1, longest)
 
 
-def example(inputs: Sequence[ModelInput], tokens: Vocabulary, batch: int, length: int) -> dict[str, Array]:
-    """Return inputs of a batch size and length, the same for the same arguments on every machine.
+def cache_shapes(model: PreTrainedModel) -> tuple[tuple[int, int, int], ...]:
+    """Return the batch sizes, lengths and numbers of tokens in the cache at which an export with a cache is compared
+    with PyTorch: prompts, single tokens after them, and several at once.
+    """
+    positions = _setting(model.config, "max_position_embeddings", None) or _MAX_TOKENS
+    longest = max(4, min(_MAX_TOKENS, positions) - 2)
+    middle = min(17, longest - 1)
+    return (1, 3, 0), (3, middle, 0), (1, longest, 0), (1, 1, 2), (3, 1, middle - 1), (1, 1, longest - 1), (2, 2, 2)
+
+
+def example(
+    inputs: Sequence[ModelInput], tokens: Vocabulary, batch: int, length: int, past: int = 0
+) -> dict[str, Array]:
+    """Return inputs of a batch size and length, the same for the same arguments on every machine; `past` is the number
+    of tokens in the cache.
 
     Later rows of a batch are shorter, so that the mask has padding. A single long row is padded, too. Token ids are
     drawn from all but those of padding and end.
     """
-    generator = np.random.default_rng([batch, length])
+    generator = np.random.default_rng([batch, length, past] if past else [batch, length])
     sizes = {"batch": batch, "sequence": length, "samples": length * _SAMPLES_PER_STEP}
+    sizes |= {"past": past, "context": past + length}
+    mask = _mask((batch, past + length), tokens.padding_side)
     arrays: dict[str, Array] = {}
     for input_ in inputs:
         # The lengths 9, 1 and 2 give three heights and two widths.
@@ -172,11 +216,13 @@ def example(inputs: Sequence[ModelInput], tokens: Vocabulary, batch: int, length
         sizes |= {axis: least + steps * _IMAGE_STEP for (axis, least), steps in grown}
         shape = tuple(sizes[size] if isinstance(size, str) else size for size in input_.shape)
         if input_.name == "input_ids":
-            arrays[input_.name] = _ids(generator, tokens, shape)
+            arrays[input_.name] = _ids(generator, tokens, shape, mask[:, past:])
         elif input_.name == "token_type_ids":
             arrays[input_.name] = generator.integers(0, tokens.types, shape)
         elif input_.name == "attention_mask":
             arrays[input_.name] = _mask(shape, tokens.padding_side)
+        elif input_.name == "position_ids":
+            arrays[input_.name] = positions(mask, length)
         elif input_.name == "pixel_mask":
             arrays[input_.name] = np.ones(shape, dtype=np.int64)
         else:
@@ -195,7 +241,7 @@ def reference(model: PreTrainedModel, examples: Sequence[Mapping[str, Array]]) -
         shapes = ", ".join(f"{name} {list(array.shape)}" for name, array in inputs.items())
         try:
             with torch.inference_mode():
-                fields = model(**{name: torch.from_numpy(array) for name, array in inputs.items()}, return_dict=True)
+                fields = call(model, {name: torch.from_numpy(array) for name, array in inputs.items()})
         except (RuntimeError, ValueError, TypeError, AttributeError, LookupError) as error:
             raise ArtifactError(f"{type(model).__name__} fails in PyTorch itself, at {shapes}: {error}") from error
         runs.append({name: value.numpy() for name, value in fields.items() if isinstance(value, torch.Tensor)})
@@ -209,8 +255,7 @@ def reference(model: PreTrainedModel, examples: Sequence[Mapping[str, Array]]) -
         probe = Probe(inputs, outputs, None if mask is None else mask.astype(bool), frozenset(per_token))
         probes.append(probe)
         for name, array in probe.outputs.items():
-            real = array[probe.real] if name in per_token and probe.real is not None else array
-            if not np.isfinite(real).all():
+            if not np.isfinite(probe.at_real(name, array)).all():
                 kind = type(model).__name__
                 raise ArtifactError(f"{kind} computes {name} that is not finite, in PyTorch itself, at {probe.shapes}")
     return tuple(probes)
@@ -225,11 +270,12 @@ def _setting(config: PretrainedConfig, name: str, default: Any) -> Any:
     return default
 
 
-def _ids(generator: np.random.Generator, tokens: Vocabulary, shape: tuple[int, ...]) -> NDArray[np.int64]:
+def _ids(
+    generator: np.random.Generator, tokens: Vocabulary, shape: tuple[int, ...], mask: NDArray[np.int64]
+) -> NDArray[np.int64]:
     reserved = {tokens.pad_id, tokens.end_id}
     allowed = np.array([id_ for id_ in range(tokens.size) if id_ not in reserved], dtype=np.int64)
     ids = generator.choice(allowed, shape)
-    mask = _mask(shape, tokens.padding_side)
     if tokens.end_id is not None:
         last = shape[1] - 1 - np.argmax(mask[:, ::-1], axis=1)
         ids[np.arange(shape[0]), last] = tokens.end_id

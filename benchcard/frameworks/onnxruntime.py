@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from benchcard.errors import ArtifactError
 from benchcard.frameworks.cuda import DEVICE, gpu_facts, unavailable
 from benchcard.frameworks.kernels import Kernel, profiled_calls, read_kernels
+from benchcard.graphs.cache import feed
 from benchcard.graphs.runtime import remedy, runtime_errors, session_options, session_settings
 from benchcard.graphs.signature import LAYOUTS, only_batch_size, only_length, session_inputs
 from benchcard.measure.gpu import uses_gpu
@@ -109,8 +110,8 @@ class Session:
         return {**self._facts, **gpu_facts()} if self._on_gpu else self._facts
 
     def prepare(self, inputs: Arrays) -> dict[str, NDArray[np.generic]]:
-        """Return the inputs that the graph takes, in its types."""
-        return {entry.name: entry.cast(inputs[entry.name]) for entry in self._inputs if entry.name in inputs}
+        """Return the inputs that the graph takes, in its types; a cache that is not given is empty."""
+        return feed(self._inputs, inputs)
 
     def run(self, prepared: Arrays) -> list[NDArray[np.generic]]:
         """Make one forward call, and return the arrays in the order of the graph's outputs.

@@ -24,6 +24,7 @@ import numpy as np
 from benchcard.errors import ArtifactError, BenchcardError, Mistake, SpecError
 from benchcard.frameworks.kernels import MOVES, Kernel, Node, Numbers, merge_calls, profiled_calls
 from benchcard.frameworks.protocol import Converted, Snippet
+from benchcard.graphs.cache import feed
 from benchcard.graphs.signature import LAYOUTS, GraphInput, only_batch_size, only_length
 from benchcard.spec.schema import Boolean, MappingOf, Number, Optional, Text, ValueType
 
@@ -175,9 +176,8 @@ class Compiled:
 
     def prepare(self, inputs: Arrays) -> dict[str, openvino.Tensor]:
         """Return the inputs that the model takes, in its types, as tensors that share their memory."""
-        known = [entry for entry in self._inputs if entry.name in inputs]
-        cast = {entry.name: np.ascontiguousarray(entry.cast(inputs[entry.name])) for entry in known}
-        return {name: self._ov.Tensor(array, shared_memory=True) for name, array in cast.items()}
+        given = {name: np.ascontiguousarray(array) for name, array in feed(self._inputs, inputs).items()}
+        return {name: self._ov.Tensor(array, shared_memory=True) for name, array in given.items()}
 
     def run(self, prepared: Mapping[str, openvino.Tensor]) -> Any:
         """Make one forward call, and return the outputs as arrays by the ports of the model."""

@@ -50,6 +50,7 @@ class Module:
         import torch
         import transformers
 
+        from benchcard.export.cache import call
         from benchcard.export.loading import load_model
 
         if options.get("intra_op_num_threads"):
@@ -72,7 +73,7 @@ class Module:
             "attention": getattr(self.module.config, "_attn_implementation", None),
             **({"torch_dtype": dtype} if options.get("torch_dtype") else {}),
         }
-        self._torch = torch
+        self._torch, self._call = torch, call
 
     @property
     def facts(self) -> Mapping[str, object]:
@@ -88,15 +89,16 @@ class Module:
         return {name: value.to(dtype) if value.is_floating_point() else value for name, value in tensors.items()}
 
     def run(self, prepared: Mapping[str, torch.Tensor]) -> Any:
-        """Make one forward call, and return the model's own output object, or of one on a GPU the single tensors.
+        """Make one forward call, and return the model's own output object, or its outputs by name.
 
         On a GPU it copies inputs from the memory of the host and outputs to it, for which it waits, as ONNX Runtime
         does.
         """
         with self._torch.inference_mode():
             if not self._on_gpu:
-                return self.module(**prepared)
-            outputs = self._tensors(self.module(**{name: value.to("cuda") for name, value in prepared.items()}))
+                return self._call(self.module, prepared)
+            moved = {name: value.to("cuda") for name, value in prepared.items()}
+            outputs = self._tensors(self._call(self.module, moved))
             copied = {name: value.cpu() for name, value in outputs.items()}
             self._torch.cuda.synchronize()
             return copied

@@ -78,9 +78,9 @@ def count_changed(baseline: Sequence[object], model: Sequence[object]) -> int:
 
 
 def is_same(before: object, after: object) -> bool:
-    """Return whether predictions are equal: numbers to the digits of single precision, answers by their text, boxes where
-    both detect the same ones, and rankings of a corpus by which of the baseline's first ten documents are among the
-    first ten.
+    """Return whether predictions are equal: numbers to the digits of single precision, answers by their text, boxes
+    where both detect the same ones, and rankings of a corpus by which of the baseline's first ten documents are among
+    the first ten.
     """
     if isinstance(before, (int, float)) and isinstance(after, (int, float)) and float in (type(before), type(after)):
         return math.isclose(before, after, rel_tol=_SAME_NUMBER, abs_tol=_SAME_NUMBER)

@@ -22,6 +22,7 @@ import numpy as np
 import pandas as pd
 
 from benchcard.analysis import public_names
+from benchcard.analysis.frames.columns import shape_columns
 from benchcard.analysis.run_results import FRAMES, RunResults
 from benchcard.card import Card, Facts
 from benchcard.card.facts import Plain
@@ -173,8 +174,8 @@ def _results_table(results: RunResults) -> pd.DataFrame:
 
 def latencies_frame(results: RunResults) -> pd.DataFrame:
     """Return every raw latency of the run: `row` (the first of those with the same model and timing), `batch_size`,
-    `input_length`, `round`, `launch`, `place` of the block in its round, `twin` (the baseline's second process),
-    `started_ns` of the block, `latency_ns` of one call.
+    `input_length`, `phase` where there are any, `round`, `launch`, `place` of the block in its round, `twin` (the
+    baseline's second process), `started_ns` of the block, `latency_ns` of one call.
     """
     records = results.records
     # Rows with the same cell may be timed in different parts. A baseline is also in parts that belong to no row.
@@ -184,7 +185,8 @@ def latencies_frame(results: RunResults) -> pd.DataFrame:
         for shape, cell in record.cells.items():
             for part_id in (id(records.timed.get((row, shape))), None):
                 owners.setdefault((part_id, cell.name), (row, cell))
-    columns = ("row", "batch_size", "input_length", "round", "launch", "place", "twin", "started_ns", "calls")
+    shapes = shape_columns(records)
+    columns = ("row", *shapes, "round", "launch", "place", "twin", "started_ns", "calls")
     blocks, values = [], []
     for part in {id(part): part for parts in records.parts.values() for part in parts}.values():
         for timed in part.rounds:
@@ -193,7 +195,8 @@ def latencies_frame(results: RunResults) -> pd.DataFrame:
                 if owner is None:
                     continue
                 shape, order = owner[1].shape, (timed.number, timed.launch, place, block.twin, block.started_ns)
-                blocks.append((owner[0], shape.batch_size, shape.input_length, *order, len(block.latencies_ns)))
+                sizes = (getattr(shape, name) for name in shapes)
+                blocks.append((owner[0], *sizes, *order, len(block.latencies_ns)))
                 values.append(block.latencies_ns)
     frame = pd.DataFrame(blocks, columns=list(columns)).astype({"input_length": "Int64"})
     calls = frame.pop("calls").to_numpy(dtype="int64")

@@ -28,6 +28,7 @@ from benchcard.card.frontmatter import fields
 from benchcard.card.frontmatter.hubterms import LICENSES, PIPELINE_TAGS
 from benchcard.card.frontmatter.merge import OWN_SOURCE
 from benchcard.card.layouts import reproduce
+from benchcard.card.layouts.figures import format_shape
 from benchcard.card.layouts.full_tables import (
     BITS,
     CHANGED,
@@ -413,8 +414,7 @@ def _drift_notes(times: Sequence[_Times]) -> Iterator[str]:
 
 
 def _at(shape: Shape) -> str:
-    length = "" if shape.input_length is None else f", input length {shape.input_length}"
-    return f"At batch size {shape.batch_size}{length}"
+    return f"At {format_shape(shape)}"
 
 
 def _machine(records: Records, record: Record) -> dict[str, Plain]:

@@ -19,6 +19,7 @@ import onnx
 from benchcard import registry
 from benchcard.card.markdown.inline import escape
 from benchcard.frameworks import Snippet
+from benchcard.graphs.cache import PAST, PRESENT
 from benchcard.graphs.signature import graph_inputs, only_batch_size, only_length
 from benchcard.publishing.weights import DTYPES, FOLDER, Weights, external_weights, has_processor
 from benchcard.tasks.pooling import Pooling
@@ -66,13 +67,16 @@ _Reading: TypeAlias = Pooling | _OneNumber | _Detector | None
 @dataclass(frozen=True)
 class _Graph:
     """What a graph takes and gives that matters to its caller: the mode of images, the only number of tokens and the
-    only batch size, if there is only one, and whether it gives the embedding of a sentence itself.
+    only batch size, if there is only one, whether it gives the embedding of a sentence itself, the type of the keys
+    and values of its cache, empty without one, and whether it takes positions.
     """
 
     image_mode: str
     length: int | None
     batch_size: int | None
     pools: bool
+    cache: str = ""
+    takes_positions: bool = False
 
     @property
     def is_usual(self) -> bool:
@@ -123,7 +127,9 @@ def section(
         javascript = _javascript(task, reading) if graph.is_usual else None
     else:
         mode = str(context.get("image_mode", "RGB"))
-        python, javascript = _converted(repo_id, task, first, root, original, reading, mode), None
+        # A decoder with a cache is called for each token.
+        callable_once = (reading is None or isinstance(reading, _Detector)) and not context.get("use_cache")
+        python, javascript = _converted(repo_id, task, first, root, original, mode, callable_once), None
     files = [f"`{model.path}` is row {model.row} ({escape(names[model.row])})." for model in weights]
     rows = files if len(files) == 1 else [f"* {file}" for file in files]
     lines = ["### Load the model", "", *rows, "", *python, ""]
@@ -153,7 +159,15 @@ def _graph(weights: Weights, context: Mapping[str, object]) -> _Graph:
     graph = onnx.load(str(weights.source), load_external_data=False).graph
     pools = any(value.name == "sentence_embedding" for value in graph.output)
     inputs = graph_inputs(graph)
-    return _Graph(str(context.get("image_mode", "RGB")), only_length(inputs), only_batch_size(inputs), pools)
+    dtypes = {entry.name: str(entry.dtype) for entry in inputs}
+    return _Graph(
+        str(context.get("image_mode", "RGB")),
+        only_length(inputs),
+        only_batch_size(inputs),
+        pools,
+        next((dtype for name, dtype in dtypes.items() if name.startswith(PAST)), ""),
+        "position_ids" in dtypes,
+    )
 
 
 def _converted(
@@ -162,12 +176,12 @@ def _converted(
     first: Weights,
     root: Collection[str],
     original: str | None,
-    reading: _Reading,
     image_mode: str,
+    callable_once: bool,
 ) -> list[str]:
     """Return the Python snippet that fetches a converted model and, where its framework tells how, opens it.
 
-    It is called only where its outputs are what was measured.
+    It is called only where one call gives what was measured.
     """
     made = f"`{first.path}` is what the framework `{first.framework}` made of the ONNX graph, and opens:"
     framework: Any = registry.framework(first.framework) if first.framework in registry.frameworks() else None
@@ -197,7 +211,7 @@ def _converted(
         f'folder = snapshot_download("{repo_id}", allow_patterns=["*.json", "*.txt", "*.model", "{first.folder}/*"])',
         f"processor = {loader}.from_pretrained({where})",
         *snippet.opening,
-        *([inputs, *snippet.calling] if reading is None or isinstance(reading, _Detector) else []),
+        *([inputs, *snippet.calling] if callable_once else []),
         "```",
     ]
 
@@ -249,6 +263,8 @@ def _python(
         body = _number_lines(reading, graph)
     elif isinstance(reading, _Detector):
         body = _detection_lines(reading, graph, where)
+    elif graph.cache:
+        body = _generation_lines(graph)
     else:
         rows = "" if graph.batch_size in (None, 1) else "  # the first row of each is that of the example"
         body = [
@@ -313,6 +329,26 @@ def _pooling_lines(pooled: str, graph: _Graph) -> list[str]:
         '(outputs,) = session.run(["last_hidden_state"], feed)',
         'each = [tokens[mask == 1] for tokens, mask in zip(outputs, inputs["attention_mask"])]',
         f"embeddings = np.stack([{pooled} for tokens in each])",
+    ]
+
+
+def _generation_lines(graph: _Graph) -> list[str]:
+    """Return the lines that generate text by greedy decoding: the prompt is read in the first call."""
+    positions = '"position_ids": np.arange(text.shape[1])[None, -tokens.shape[1] :], ' if graph.takes_positions else ""
+    return [
+        'tokens = text = processor("A text", return_tensors="np")["input_ids"]',
+        f'pasts = [each for each in session.get_inputs() if each.name.startswith("{PAST}")]',
+        f"cache = {{each.name: np.zeros((1, each.shape[1], 0, each.shape[3]), np.{graph.cache}) for each in pasts}}",
+        "names = [each.name for each in session.get_outputs()]",
+        "for _ in range(20):",
+        f'    feed = {{"input_ids": tokens, "attention_mask": np.ones_like(text), {positions}**cache}}',
+        "    outputs = dict(zip(names, session.run(None, feed)))",
+        f'    cache = {{name: outputs[name.replace("{PAST}", "{PRESENT}")] for name in cache}}',
+        '    tokens = outputs["logits"][:, -1:].argmax(axis=-1)',
+        "    text = np.concatenate([text, tokens], axis=1)",
+        "    if tokens[0, 0] == processor.eos_token_id:",
+        "        break",
+        "print(processor.decode(text[0]))",
     ]
 
 

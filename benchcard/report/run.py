@@ -126,7 +126,8 @@ def _kind(facts: Facts, row: int) -> str:
 def _shape(cells: Cells) -> Shape | None:
     size, length = cells.get("batch_size"), cells.get("input_length")
     # A column with missing values has lengths as floats.
-    return Shape(size, int(length) if isinstance(length, (int, float)) else None) if isinstance(size, int) else None
+    tokens, phase = int(length) if isinstance(length, (int, float)) else None, cells.get("phase")
+    return Shape(size, tokens, phase if isinstance(phase, str) else None) if isinstance(size, int) else None
 
 
 def _card_columns(row: Row, shape: Shape | None) -> dict[str, float | None]:

@@ -95,13 +95,17 @@ class CardResults(PublishedCard):
 
     @cached_property
     def time(self) -> pd.DataFrame:
-        """One row per configuration, batch size and input length: the figures with their intervals."""
+        """One row per configuration, batch size and input length, and phase where there are any: the figures with their
+        intervals.
+        """
         rows = []
+        has_phases = any(shape.phase for shape in self.facts.shapes)
         for parameters, row in self._rows():
             original = row.original or Measured()
             for shape in self.facts.shapes:
                 figures = _cells(row.times.get(shape, {}), original.times.get(shape, {}))
-                rows.append({**parameters, **asdict(shape), **figures, "failure": row.failure and str(row.failure)})
+                sizes = {name: size for name, size in asdict(shape).items() if name != "phase" or has_phases}
+                rows.append({**parameters, **sizes, **figures, "failure": row.failure and str(row.failure)})
         return _frame(rows)
 
     def to_json(self) -> dict[str, object]:
@@ -147,7 +151,7 @@ def _with_published(facts: Facts, run: PublishedRun) -> Facts:
     times: dict[tuple[int, Shape], Mapping[str, object]] = {}
     for columns in run.time:
         key = msgspec.convert(columns, TimeKey)
-        times[key.row, Shape(key.batch_size, key.input_length)] = columns
+        times[key.row, Shape(key.batch_size, key.input_length, key.phase)] = columns
     rows = []
     for index, (row, columns) in enumerate(zip(facts.rows, run.quality)):
         metrics, figures = _with_intervals(row.metrics, columns), _with_intervals(row.figures, columns)

@@ -53,6 +53,7 @@ class TimeKey:
     row: Annotated[int, msgspec.Meta(ge=0)]
     batch_size: Annotated[int, msgspec.Meta(ge=1)]
     input_length: Annotated[int, msgspec.Meta(ge=0)] | None = None
+    phase: str | None = None
 
 
 @dataclass(frozen=True)

@@ -143,7 +143,9 @@ class _Verifier:
         self.time = {}
         for cells in results.time.to_dict("records"):
             length = int(cells["input_length"]) if is_known(cells["input_length"]) else None
-            self.time[int(cells["row"]), Shape(int(cells["batch_size"]), length)] = cells
+            phase = cells.get("phase")
+            phase = str(phase) if is_known(phase) else None
+            self.time[int(cells["row"]), Shape(int(cells["batch_size"]), length, phase)] = cells
 
     def rows(self) -> Iterator[tuple[object, ...]]:
         """Yield the cells of `COLUMNS` for each figure."""

@@ -6,10 +6,9 @@ search for exclusions to `auto_exclusion`.
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -214,9 +213,11 @@ class RowPipeline:
         """Return the float graph; one of the model's folder is checked with inputs as the task makes them."""
         fields: dict[str, Any] = {name: self.arguments.get(name) for name in _GRAPH_ARGUMENTS}
         fields["from_transformers"] = self.configuration["from_transformers"]
+        fields["with_cache"] = bool(self.shared.traits.phases_of(self.configuration))
         token = canonical_json(fields)
         if not fields["from_transformers"]:
-            fields["example"] = self.shared.ask(self._shape(Shape(1, None)))
+            phase = next(iter(self.shared.traits.phases_of(self.configuration)), None)
+            fields["example"] = self.shared.ask(self._shape(Shape(1, None, phase)))
         request = partial(ExportRequest, **self._model(), task=self.task, **fields)
         return self.ask(self._once("export", token, make=request))
 
@@ -365,17 +366,16 @@ class RowPipeline:
 
     def shape(self) -> None:
         """Ask for the inputs of each shape, and keep the cell to time, or why there is none."""
-        lengths = (self.shared.traits.has_length and self.configuration["input_lengths"]) or [self._input_length]
         options = {**self._options(), "intra_op_num_threads": self.threads}
         framework, digest = self.configuration["framework"], self.digest or ""
-        for shape in itertools.starmap(Shape, itertools.product(self.configuration["batch_sizes"], lengths)):
+        for shape in self.shared.traits.shapes_of(self.configuration, self._input_length):
             try:
                 inputs = self.shared.ask(self._shape(shape))
             except StepFailed as failed:
                 self.failures.time[shape] = failed.failure
             else:
                 length = inputs.values.input_length if self.shared.traits.has_length else None
-                actual = Shape(shape.batch_size, length)
+                actual = replace(shape, input_length=length)
                 self.cells[shape] = Cell(framework, self.model, digest, options, inputs, actual)
 
     def _shape(self, shape: Shape) -> ShapeRequest:

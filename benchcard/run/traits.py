@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from benchcard import registry
 from benchcard.errors import BenchcardError
 from benchcard.spec.plan import Configuration, FrameworkTraits, Plan
-from benchcard.tasks import default_metrics
+from benchcard.tasks import default_metrics, task_phases
 from benchcard.utils.plain import canonical_json
+from benchcard.utils.values import Shape
 
 
 @dataclass(frozen=True)
@@ -17,7 +19,8 @@ class Traits:
     """What a run needs to know of its task and frameworks; `metrics` are the defaults by task arguments as JSON.
 
     `decides_by` is empty where configurations are chosen by the first metric. `joins_rows` is whether the task makes
-    predictions of all rows at once, with the baseline's outputs.
+    predictions of all rows at once, with the baseline's outputs. `phases` are those of the task by its arguments as
+    JSON, the one that decides first, where there are any.
     """
 
     has_length: bool = False
@@ -26,6 +29,25 @@ class Traits:
     decides_by: str = ""
     counts_tokens: bool = False
     joins_rows: bool = False
+    phases: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+
+    @property
+    def deciding_phase(self) -> str | None:
+        """The phase by which configurations are chosen; None where there are no phases."""
+        return next((phases[0] for phases in self.phases.values()), None)
+
+    def phases_of(self, configuration: Configuration) -> Sequence[str]:
+        """Return the phases in which a row is timed; none for most tasks."""
+        return self.phases.get(canonical_json(configuration["task_args"]), ())
+
+    def shapes_of(self, configuration: Configuration, only_length: int | None = None) -> list[Shape]:
+        """Return the shapes at which a row is timed; `only_length` is the length where the spec gives none."""
+        lengths = (self.has_length and configuration["input_lengths"]) or [only_length]
+        phases: Sequence[str | None] = self.phases_of(configuration) or [None]
+        return [
+            Shape(batch_size, length, phase)
+            for phase, batch_size, length in itertools.product(phases, configuration["batch_sizes"], lengths)
+        ]
 
     def metrics_of(self, configuration: Configuration) -> Sequence[str]:
         """Return the metrics of a row: its own, or the default ones of the task."""
@@ -56,4 +78,10 @@ def traits_of(plan: Plan, stored: Traits | None = None) -> Traits:
         getattr(task, "decides_by", ""),
         getattr(task, "counts_tokens", False),
         hasattr(task, "predictions"),
+        {
+            arguments: phases
+            for row in plan
+            if (phases := task_phases(task, row["task_args"] or {}))
+            for arguments in [canonical_json(row["task_args"])]
+        },
     )

@@ -100,7 +100,7 @@ class ShapeOutcome:
 
 @dataclass(frozen=True, kw_only=True)
 class ShapeRequest(Request[ShapeOutcome]):
-    """Inputs of one batch size and length, to time forward calls with."""
+    """Inputs of one batch size and length, to time forward calls with, in a phase of tasks that have phases."""
 
     kind: ClassVar[str] = "shape"
     task: str
@@ -108,11 +108,12 @@ class ShapeRequest(Request[ShapeOutcome]):
     batch_size: int
     input_length: int | None
     seed: int
+    phase: str | None = None
     trust_remote_code: bool = False
     model_folder: Path = local()
 
     def __str__(self) -> str:
-        return f"shape {Shape(self.batch_size, self.input_length)}"
+        return f"shape {Shape(self.batch_size, self.input_length, self.phase)}"
 
 
 def _load(request: RowsRequest, name: str | None = None, split: str | None = None) -> datasets.Dataset:
@@ -203,9 +204,11 @@ def shape(request: ShapeRequest, target: Path, progress: Progress) -> ShapeOutco
 
     from benchcard.tasks.trust import trusting
 
-    task = registry.task(request.task)
+    # Only tasks with phases have a parameter for them.
+    make: Any = registry.task(request.task).inputs
+    phase = () if request.phase is None else (request.phase,)
     with trusting(request.trust_remote_code):
-        arrays, length = task.inputs(request.model_folder, request.batch_size, request.input_length, request.seed)
+        arrays, length = make(request.model_folder, request.batch_size, request.input_length, request.seed, *phase)
     np.savez(target / "inputs.npz", **arrays)
     inputs = {name: (str(array.dtype), tuple(array.shape)) for name, array in arrays.items()}
     return ShapeOutcome(input_length=length, inputs=inputs)

@@ -70,7 +70,8 @@ class ExportRequest(Request[ExportOutcome]):
 
     Of a file, `inputs` and `outputs` have the names in the graph by those of the task, as far as the spec gives them;
     `layout` is that of its images; `example` are inputs as the task makes them, by which it is checked and its names
-    are changed to those of the task; None for neither.
+    are changed to those of the task; None for neither. `with_cache` is whether a decoder reads and returns keys and
+    values.
     """
 
     kind: ClassVar[str] = "export"
@@ -82,6 +83,7 @@ class ExportRequest(Request[ExportOutcome]):
     inputs: Mapping[str, str] | None = None
     outputs: Mapping[str, str] | None = None
     layout: str | None = None
+    with_cache: bool = False
     trust_remote_code: bool = False
     model_folder: Path = local()
     example: Outcome[ShapeOutcome] | None = need(default=None)
@@ -138,7 +140,12 @@ def export(request: ExportRequest, target: Path, progress: Progress) -> ExportOu
         file = "model.onnx"
         details = asdict(
             export_model(
-                request.model_folder, request.task, request.opset, target, trust_remote_code=request.trust_remote_code
+                request.model_folder,
+                request.task,
+                request.opset,
+                target,
+                trust_remote_code=request.trust_remote_code,
+                with_cache=request.with_cache,
             )
         )
         digest = model_digest(target / file)

@@ -5,6 +5,26 @@ Leaves the files of prepared rows to `benchcard.evaluation`, and figures to `ben
 
 from __future__ import annotations
 
-from benchcard.tasks.protocol import ComparedOutput, InputCode, Prepared, Question, Row, Task, Usage, default_metrics
+from benchcard.tasks.protocol import (
+    ComparedOutput,
+    InputCode,
+    Prepared,
+    Question,
+    Row,
+    Task,
+    Usage,
+    default_metrics,
+    task_phases,
+)
 
-__all__ = ["ComparedOutput", "InputCode", "Prepared", "Question", "Row", "Task", "Usage", "default_metrics"]
+__all__ = [
+    "ComparedOutput",
+    "InputCode",
+    "Prepared",
+    "Question",
+    "Row",
+    "Task",
+    "Usage",
+    "default_metrics",
+    "task_phases",
+]

@@ -217,6 +217,10 @@ class Task(Protocol):
     `counts_tokens`, whether throughput is shown in tokens, too; or `adds_class`, whether its logits may have another
     class beside the labels.
 
+    A task may have a method `phases(arguments)`: the phases of generation in which models are timed with these
+    `task_args`, the one by which configurations are chosen first, and none where a call is the whole work. `inputs`
+    then has a fifth parameter `phase`, and graphs are exported with a cache of keys and values.
+
     A task whose name optimum's `TasksManager` does not know has an attribute `loads_as`: the name of a task that it
     knows, whose model class is loaded.
     """
@@ -247,6 +251,12 @@ class Task(Protocol):
         Raises:
             ArtifactError: The model takes no inputs of that length.
         """
+
+
+def task_phases(task: Task, arguments: Mapping[str, object]) -> tuple[str, ...]:
+    """Return the phases in which a task's models are timed with these `task_args`; none for most tasks."""
+    phases = getattr(task, "phases", None)
+    return tuple(phases(arguments)) if phases else ()
 
 
 def default_metrics(task: Task, arguments: Mapping[str, object]) -> tuple[str, ...]:

@@ -1,9 +1,10 @@
-"""Causal language models: how well a model predicts each next token of texts, in forward calls without a cache.
+"""Causal language models: how well a model predicts each next token of texts, and how fast it generates.
 
 A text is divided into windows of tokens that overlap; each token but the first of a text is predicted once, in the
 window where most tokens precede it. What is kept of a prediction is the log-probability of the true token, the most
 likely tokens, and the probability of all others. Leaves perplexity to `benchcard.metrics.perplexity`, and the
-comparison with the float model to `benchcard.metrics.fidelity`.
+comparison with the float model to `benchcard.metrics.fidelity`. With `use_cache`, models read and return a cache of
+keys and values; quality is then measured with an empty one.
 """
 
 from __future__ import annotations
@@ -18,10 +19,14 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from benchcard.errors import Mistake, SpecError
+from benchcard.errors import ArtifactError, Mistake, SpecError
+from benchcard.export.cache import cache_shape
+from benchcard.graphs.cache import past_names
 from benchcard.spec.schema import Boolean, Number, ValueType
 from benchcard.tasks import ComparedOutput, Prepared, Question, Row, Usage, data, text
+from benchcard.tasks.config import load_config
 from benchcard.tasks.outputs import output
+from benchcard.utils.values import PHASES
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -56,21 +61,28 @@ class _Arguments:
     window: int | None = None
     stride: int | None = None
     join_texts: bool = False
+    use_cache: bool = False
 
 
 class TextGeneration:
     """The task `text-generation`.
 
     `task_args` has `window`, the tokens of a forward call (by default the model's maximum, and at most 1,024);
-    `stride`, the tokens from one window to the next (by default half a window); and `join_texts`, by which all rows are
-    one text, with a blank line between two of them, as published perplexities have it.
+    `stride`, the tokens from one window to the next (by default half a window); `join_texts`, by which all rows are
+    one text, with a blank line between two of them, as published perplexities have it; and `use_cache`, by which models
+    have a cache of keys and values, and are timed for a prompt and for each next token.
     """
 
     metrics: tuple[str, ...] = ("perplexity",)
     has_length = True
     outputs: tuple[Mapping[str, int], ...] = ({"logits": 3},)
     arguments: Mapping[str, ValueType] = MappingProxyType(
-        {"window": Number(2, whole=True), "stride": Number(1, whole=True), "join_texts": Boolean()}
+        {
+            "window": Number(2, whole=True),
+            "stride": Number(1, whole=True),
+            "join_texts": Boolean(),
+            "use_cache": Boolean(),
+        }
     )
     decides_by = "kl_mean"
     predicts_tokens = counts_tokens = True
@@ -78,7 +90,10 @@ class TextGeneration:
     def prepare(self, rows: Dataset, question: Question) -> Prepared:
         """Return the windows of each text; a reference is the number of tokens that are predicted."""
         texts = text.load_texts(question.model, maximum=question.maximum)
-        windows = _windows(msgspec.convert(question.arguments, _Arguments), texts.maximum)
+        arguments = msgspec.convert(question.arguments, _Arguments)
+        windows = _windows(arguments, texts.maximum)
+        if arguments.use_cache:
+            cache_shape(texts.config)  # It says which model has none before anything slow is done.
         column = data.primary(rows, question, "text")
         # A causal model reads nothing to the right, so any token can stand for padding there.
         pad = dict.fromkeys(texts.names, 0) if "attention_mask" in texts.names else {}
@@ -91,10 +106,10 @@ class TextGeneration:
         }
         return Prepared(
             _rows(rows, question, texts, column, windows),
-            {"windows": asdict(windows)},
+            {"windows": asdict(windows), **({"use_cache": True} if arguments.use_cache else {})},
             pad,
             beside=frozenset({"predicted"}),
-            notes=(_PREFILL,) if question.labelled else (),
+            notes=(_PREFILL,) if question.labelled and not arguments.use_cache else (),
             tallies=tallies if question.labelled else {},
             outputs_per_number=vocabulary or 1,
         )
@@ -120,9 +135,38 @@ class TextGeneration:
         """Return that models are compared by their next tokens."""
         return ComparedOutput("next_token", positions="predicted")
 
-    def inputs(self, model: Path, batch_size: int, input_length: int | None, seed: int) -> TimedInputs:
-        """Return token ids `(batch, tokens) int64` of single texts, without padding, and the other inputs."""
-        return text.load_texts(model).timed(batch_size, input_length, seed)
+    def phases(self, arguments: Mapping[str, object]) -> tuple[str, ...]:
+        """Return `token` and `prompt` for models with a cache."""
+        return tuple(PHASES) if arguments.get("use_cache") else ()
+
+    def inputs(
+        self, model: Path, batch_size: int, input_length: int | None, seed: int, phase: str | None = None
+    ) -> TimedInputs:
+        """Return token ids `(batch, tokens) int64` of single texts, without padding, and the other inputs.
+
+        In the phase `prompt`, the cache is empty. In the phase `token`, there is one token, with `input_length` before
+        it, whose keys and values `(batch, heads, tokens, width) float32` are random numbers.
+        """
+        texts = text.load_texts(model)
+        if phase is None:
+            return texts.timed(batch_size, input_length, seed)
+        if input_length is None:
+            input_length = min(text.DEFAULT_LENGTH, (texts.maximum or text.DEFAULT_LENGTH + 1) - 1)
+        past = input_length if phase == "token" else 0
+        if past and texts.maximum is not None and past >= texts.maximum:
+            limit = f"{texts.maximum}, the token limit of {model}"
+            raise ArtifactError(
+                f"The input length {past} leaves no room for a next token below {limit}. Use `input_lengths` of at "
+                f"most {texts.maximum - 1}."
+            )
+        arrays, _ = texts.timed(batch_size, input_length + (past > 0), seed)
+        tokens = slice(past, None)
+        cache, generator = cache_shape(load_config(model)), np.random.default_rng(seed)
+        size = (batch_size, cache.heads, past, cache.width)
+        return {
+            **{name: ids if name == "attention_mask" else ids[:, tokens] for name, ids in arrays.items()},
+            **{name: generator.standard_normal(size, dtype=np.float32) for name in past_names(cache.layers)},
+        }, input_length
 
 
 @dataclass(frozen=True)

@@ -3,24 +3,48 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 MEMORY_PREFIX = "memory:"
 """The prefix of the name of a data set that was passed in memory; its files are in the run directory."""
 
 
+PHASES = {"token": "time per token", "prompt": "time to first token"}
+"""What the latency of a call is in each phase of generation: of one token with those before it in the cache, and of a
+prompt with an empty cache.
+"""
+
+SAMPLES: Mapping[str | None, str] = {None: "samples", "token": "tokens", "prompt": "prompts"}
+"""What throughput and costs count in each phase."""
+
+
 @dataclass(frozen=True, order=True)
 class Shape:
-    """The inputs of one forward call that is timed. As text: `8x64`, or `batch 8` where there is no length.
+    """The inputs of one forward call that is timed. As text: `8x64`, or `batch 8` where there is no length, with what
+    the latency of a phase is: `8x64 (time per token)`.
 
-    `input_length` counts tokens or audio samples of one input; None where the task has no length, as for images.
+    `input_length` counts tokens or audio samples of one input; None where the task has no length, as for images. In the
+    phase `token`, these are in the cache already.
     """
 
     batch_size: int
     input_length: int | None = None
+    phase: str | None = None
 
     def __str__(self) -> str:
-        return f"{self.batch_size}x{self.input_length}" if self.input_length else f"batch {self.batch_size}"
+        size = f"{self.batch_size}x{self.input_length}" if self.input_length else f"batch {self.batch_size}"
+        return size + self.remark
+
+    @property
+    def remark(self) -> str:
+        """What the latency of the phase is, in brackets after a space; empty without a phase."""
+        return f" ({PHASES.get(self.phase, self.phase)})" if self.phase else ""
+
+    @property
+    def tokens(self) -> int | None:
+        """The tokens that a call reads, or makes in the phase `token`, of one input; None where there is no length."""
+        return 1 if self.phase == "token" else self.input_length
 
 
 @dataclass(frozen=True)

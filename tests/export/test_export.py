@@ -750,7 +750,9 @@ def decoder(name: str):
     small = {"vocab_size": 50, "bos_token_id": None, "eos_token_id": None, "pad_token_id": None}
     model = {
         "gpt2": lambda: hf.GPT2LMHeadModel(hf.GPT2Config(n_positions=40, n_embd=32, n_layer=2, n_head=4, **small)),
-        "llama": lambda: hf.LlamaForCausalLM(hf.LlamaConfig(max_position_embeddings=40, **LAYERS, **small)),
+        "llama": lambda: hf.LlamaForCausalLM(
+            hf.LlamaConfig(max_position_embeddings=40, num_key_value_heads=2, **LAYERS, **small)
+        ),
         "qwen2": lambda: hf.Qwen2ForCausalLM(
             hf.Qwen2Config(max_position_embeddings=40, num_key_value_heads=2, **LAYERS, **small)
         ),

@@ -12,6 +12,7 @@ import pytest
 import tiny_text
 from hub_fixtures import MINE, hub
 from tasks.test_feature_extraction import PAIRS, settle, write_model
+from tasks.test_text_generation import write_decoder
 from tiny_graphs import normal, saved, written
 
 from benchcard import Benchmark
@@ -209,6 +210,28 @@ def test_the_lines_fill_the_batch_of_a_graph_that_takes_no_other(task, context, 
     card = usage.section("me/it", task, weights, ["as it is"], ["tokenizer.json"], None, context)
     value = run(card, tmp_path, graph, monkeypatch)[result]
     assert np.shape(value) == (() if result == "score" else (1, 4, 1))
+    assert "Transformers.js" not in card
+
+
+def test_the_lines_of_a_decoder_with_a_cache_generate_as_transformers_does(tmp_path, monkeypatch, capsys):
+    """The loop of a card, run as printed, gives the text of greedy decoding in transformers."""
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    from benchcard.export.export import export_model
+
+    model = write_decoder(tmp_path / "model")
+    export_model(model, "text-generation", None, tmp_path, with_cache=True)
+    graph = tmp_path / "model.onnx"
+    weights = [Weights(0, False, "model.onnx", graph)]
+    context = {"windows": {}, "use_cache": True}
+    card = usage.section("me/it", "text-generation", weights, ["as it is"], ["tokenizer.json"], None, context)
+    text = run(card, model, graph, monkeypatch)["text"]
+    prompt = AutoTokenizer.from_pretrained(model)("A text", return_tensors="pt")
+    expected = AutoModelForCausalLM.from_pretrained(model).generate(
+        **{name: prompt[name] for name in ("input_ids", "attention_mask")}, max_new_tokens=20, do_sample=False
+    )
+    np.testing.assert_array_equal(text, expected.numpy())
+    assert capsys.readouterr().out.strip()
     assert "Transformers.js" not in card
 
 

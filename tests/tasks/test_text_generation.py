@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import functools
+import importlib.util
 import math
 
 import numpy as np
 import pytest
 import tiny_text
 
-from benchcard.errors import SpecError
+from benchcard.errors import ArtifactError, SpecError
 from benchcard.evaluation.fidelity import compare_outputs
 from benchcard.evaluation.rows import Rows, items_of, write_predictions
 from benchcard.steps import models
 from benchcard.steps.data import ShapeOutcome
 from benchcard.steps.step import Outcome
 from benchcard.tasks.text_generation import TextGeneration
+from benchcard.utils.values import PHASES
 
 TASK = "text-generation"
 TEXTS = [
@@ -280,6 +282,121 @@ def test_logits_of_tokens_are_no_labels(tmp_path, task, labels):
     )
     example = Outcome("shape", "", tmp_path, ShapeOutcome(input_length=3))
     assert models._contract(request, example, {}).labels == labels
+
+
+def test_a_graph_with_a_cache_has_the_figures_of_one_without(decoder, data, tmp_path):
+    """In float32, with an empty cache, perplexity and each kept probability are those of the graph without a cache, and
+    those of PyTorch; there is no note that generation was not timed.
+    """
+    from benchcard.export.export import export_model
+
+    passes = {}
+    for name, with_cache in (("plain", False), ("cached", True)):
+        export_model(decoder, TASK, None, tmp_path / name / "graph", with_cache=with_cache)
+        where, graph = tmp_path / name, tmp_path / name / "graph" / "model.onnx"
+        arguments = {"window": 12, "use_cache": with_cache}
+        passes[name] = tiny_text.passed(TASK, decoder, data, where, ("perplexity",), graph=graph, task_args=arguments)
+    plain, cached = passes["plain"], passes["cached"]
+    assert cached.scored.metrics["perplexity"] == pytest.approx(plain.scored.metrics["perplexity"], rel=1e-6)
+    assert cached.scored.metrics["perplexity"] == pytest.approx(plain_perplexity(decoder, 12, 6)[0], rel=1e-5)
+    for name in ("log_probs", "top_log_probs"):
+        for found, expected in zip(items_of(cached.kept, name), items_of(plain.kept, name), strict=True):
+            np.testing.assert_allclose(found, expected, atol=1e-5)
+    assert plain.notes[0].endswith("was not timed")
+    assert cached.notes == plain.notes[1:]
+
+
+def test_timed_inputs_are_a_prompt_and_a_token_after_it(decoder):
+    """The prompt has an empty cache, and the next token one of `input_length` tokens; both have as many heads as the
+    model, and a mask over all tokens. The default length leaves room for a token.
+    """
+    task = TextGeneration()
+    assert task.phases({}) == task.phases({"use_cache": False}) == ()
+    assert task.phases({"use_cache": True}) == ("token", "prompt")
+    for phase, tokens, past in (("prompt", 7, 0), ("token", 1, 7)):
+        arrays, length = task.inputs(decoder, 3, 7, 0, phase)
+        assert length == 7
+        assert arrays["input_ids"].shape == (3, tokens)
+        assert arrays["attention_mask"].shape == (3, 7 + (phase == "token"))
+        assert arrays["attention_mask"].all()
+        pasts = {name: array for name, array in arrays.items() if name.startswith("past_key_values.")}
+        assert list(pasts) == [f"past_key_values.{layer}.{part}" for layer in (0, 1) for part in ("key", "value")]
+        assert {array.shape for array in pasts.values()} == {(3, 2, past, 8)}
+        assert {array.dtype for array in pasts.values()} == {np.dtype(np.float32)}
+        assert task.inputs(decoder, 1, None, 0, phase)[1] == MAXIMUM - 1
+    with pytest.raises(ArtifactError, match="Use `input_lengths` of at most 31"):
+        task.inputs(decoder, 1, 32, 0, "token")
+    assert task.inputs(decoder, 1, 32, 0, "prompt")[1] == 32
+
+
+def test_a_model_without_a_cache_is_refused_before_anything_slow(data, tmp_path):
+    """The data of a state-space model are not even prepared."""
+    tiny_text.write_tokenizer(tmp_path, MAXIMUM)
+    (tmp_path / "config.json").write_text('{"model_type": "mamba", "vocab_size": 30, "num_hidden_layers": 2}')
+    with pytest.raises(SpecError, match="a model of the type `mamba`"):
+        tiny_text.prepare(TASK, tmp_path, data, tmp_path / "rows", task_args={"use_cache": True})
+
+
+@pytest.mark.slow
+def test_a_run_times_the_prompt_and_each_next_token(decoder, data, tmp_path):
+    """Float32, float16, dynamic int8, and weights of 4 and 8 bits, PyTorch and OpenVINO are timed in both phases, which
+    frames, choice, card and reader tell apart; a context without room for a token has no time per token, and says why.
+    """
+    from benchcard import Benchmark, Results
+    from benchcard.errors import BenchcardError
+    from benchcard.publishing.bundle import latencies_frame
+
+    frameworks = ["onnxruntime", "pytorch", *(["openvino"] if importlib.util.find_spec("openvino") else [])]
+    benchmark = Benchmark(
+        task=TASK,
+        model=decoder,
+        dataset={"path": data, "eval_split": "validation"},
+        grid={
+            "framework": frameworks,
+            "apply_quantization": [False, True],
+            "quantization_approach": ["dynamic", "weight_only"],
+            "bits": [4, 8],
+            "dtype": [None, "float16"],
+        },
+        fixed={"price_per_hour": 1.0, "block_size": 16},
+        task_args={"use_cache": True},
+        input_lengths=[8, MAXIMUM],
+        batch_sizes=[2],
+        duration=0.2,
+    )
+    results = benchmark.run(tmp_path / "run", progress=False)
+    time = results.time
+    assert results.quality["perplexity"].notna().all()
+    assert set(time["row"]) == set(range(len(results.plan)))
+    missing = (time["phase"] == "token") & (time["input_length"] == MAXIMUM)
+    assert (time["failure"].notna() == missing).all()
+    assert time["failure"][missing].str.contains("Use `input_lengths` of at most 31").all()
+    tokens = time["input_length"].where(time["phase"] == "prompt", 1)
+    np.testing.assert_allclose(time["tokens_per_s"][~missing], (tokens * time["throughput_per_s"])[~missing])
+    assert list(results.noise["phase"]) == ["token", "prompt", "prompt"]
+    assert set(latencies_frame(results)["phase"]) == {"token", "prompt"}
+
+    gains = {phase: results.gains("latency", phase) for phase in (None, "token", "prompt")}
+    assert {gain.shape.phase for gain in gains["token"].by_row[1]} == {"token"}
+    assert len(gains["prompt"].by_row[1]) + len(gains["token"].by_row[1]) == len(gains[None].by_row[1])
+    assert gains["token"].costs[0] == time["latency_mean_ms"][0] != gains["prompt"].costs[0]
+    assert results.best() == results.best(phase="token")
+    assert results.best(phase="prompt").row is not None
+    with pytest.raises(BenchcardError, match="no phase `decode` in this run; its phases are: token, prompt"):
+        results.best(phase="decode")
+    cheapest = results.cheapest()
+    assert cheapest.shape.phase == "token"
+    assert "per million tokens at 2x8 (time per token)" in str(cheapest)
+
+    card = str(results.card())
+    assert "Times are at batch size 2, input length 8." in card
+    read = Results.from_card(card)
+    assert [shape.phase for shape in read.facts.shapes] == ["token", "prompt", "prompt", "token"]
+    assert set(read.time["phase"]) == {"token", "prompt"}
+    verdicts = results.verify(card).frame
+    for name in PHASES.values():
+        assert "different" not in set(verdicts["verdict"][verdicts["figure"].str.endswith(f"({name})")])
+    assert set(verdicts["verdict"][verdicts["figure"] == "latency_mean_ms, 2x8 (time per token)"]) >= {"reproduced"}
 
 
 @pytest.mark.slow

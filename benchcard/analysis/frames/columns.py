@@ -44,6 +44,11 @@ def interval_columns(name: str, interval: Interval | None) -> dict[str, float | 
     return dict(zip(with_bounds(name), values))
 
 
+def shape_columns(records: Records) -> tuple[str, ...]:
+    """Return the columns that tell the shapes of a run apart; that of phases only where there are any."""
+    return ("batch_size", "input_length", *(["phase"] if records.traits.phases else []))
+
+
 def frame_of(rows: Sequence[Mapping[str, object]], names: Iterable[str]) -> pd.DataFrame:
     """Return rows as a frame of these columns, empty where no row has them."""
     return pd.DataFrame({name: column([row.get(name) for row in rows]) for name in names})

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
-from benchcard.analysis.frames.columns import frame_of, interval_columns, with_bounds
+from benchcard.analysis.frames.columns import frame_of, interval_columns, shape_columns, with_bounds
 from benchcard.analysis.records import Part, Records
 from benchcard.measure import machine_state
 from benchcard.run.groups import LAUNCHES
@@ -19,8 +19,6 @@ if TYPE_CHECKING:
     import pandas as pd
 
 _FIGURES = (
-    "batch_size",
-    "input_length",
     "baseline",
     "models",
     "rounds",
@@ -98,7 +96,7 @@ def noise_frame(records: Records) -> pd.DataFrame:
         for certificate in certificates(records)
     ]
     gpu = _GPU if any(row["gpu_clock_before_mhz"] is not None for row in rows) else ()
-    return frame_of(rows, (*_FIGURES[:-1], *gpu, *_FIGURES[-1:]))
+    return frame_of(rows, (*shape_columns(records), *_FIGURES[:-1], *gpu, *_FIGURES[-1:]))
 
 
 def certificates(records: Records) -> list[Certificate]:

@@ -13,6 +13,7 @@ from benchcard.analysis.frames.columns import (
     interval_columns,
     parameter_columns,
     parameter_names,
+    shape_columns,
     with_bounds,
 )
 from benchcard.analysis.records import Records
@@ -47,10 +48,12 @@ _FIGURES = (
 
 
 def time_frame(records: Records) -> pd.DataFrame:
-    """Return one row per configuration, batch size and input length.
+    """Return one row per configuration, batch size and input length, and per phase for models with a cache: the latency
+    is the time per token in the phase `token`, whose input length is in the cache, and the time to the first token of a
+    prompt in the phase `prompt`.
 
     `latency_*_ms` is the time of one forward call; `throughput_per_s` counts samples in elapsed seconds, and
-    `tokens_per_s` the tokens of these inputs, for text generation; `ratio` is how
+    `tokens_per_s` the tokens of these inputs or those that are generated, for text generation; `ratio` is how
     many times faster than the baseline the row is, paired round by round; `cpu_ms` is the processor time of one call on
     all processors, and `cpu_ratio` the baseline's over the row's. Figures with `_low` and `_high` beside them have a
     95 % interval. `drift` is the relative change of latency from the first launch to the last; `threads` and
@@ -71,7 +74,7 @@ def time_frame(records: Records) -> pd.DataFrame:
             rows.append({**parameter_columns(record), **asdict(shape), **figures})
     tokens = with_bounds("tokens_per_s") if records.traits.counts_tokens else ()
     device = [f"{name}_mb" for name in DEVICE_MEMORY] if any(map(on_gpu, records.records)) else []
-    names = (*parameter_names(records), "batch_size", "input_length", *tokens, *_FIGURES, *device, "failure")
+    names = (*parameter_names(records), *shape_columns(records), *tokens, *_FIGURES, *device, "failure")
     return frame_of(rows, names)
 
 

@@ -101,7 +101,7 @@ def seconds(duration_s: float) -> str:
 def time_heading(shape: Shape, kind: str = "time") -> str:
     """Return the line above the time table of a shape; `kind` ends in `time`."""
     length = "" if shape.input_length is None else f", input length = {shape.input_length}"
-    return f"Below, {kind} metrics for batch size = {shape.batch_size}{length}."
+    return f"Below, {kind} metrics for batch size = {shape.batch_size}{length}{shape.remark}."
 
 
 def _code(value: Plain) -> str:

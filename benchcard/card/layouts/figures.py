@@ -12,7 +12,7 @@ from typing import TypeAlias
 
 from benchcard.card.markdown.tables import format_number
 from benchcard.errors import CardError
-from benchcard.utils.values import Interval, Shape
+from benchcard.utils.values import PHASES, Interval, Shape
 
 DecimalsRule: TypeAlias = Callable[[Sequence[float]], int]
 """Returns the number of decimals for the values of a column."""
@@ -85,9 +85,19 @@ def format_figure(figure: Interval, decimals: int | None) -> str:
 
 
 def format_shape(shape: Shape) -> str:
-    """Return a shape as text: `batch size 8, input length 64`."""
+    """Return a shape as text: `batch size 8, input length 64 (time per token)`."""
+    return format_size(shape) + shape.remark
+
+
+def format_size(shape: Shape) -> str:
+    """Return a shape as text without its phase: `batch size 8, input length 64`."""
     length = "" if shape.input_length is None else f", input length {shape.input_length}"
     return f"batch size {shape.batch_size}{length}"
+
+
+def latency_name(shape: Shape) -> str:
+    """Return what the mean latency at a shape is called: `mean latency`, or `time per token`."""
+    return PHASES.get(shape.phase or "", shape.phase) or "mean latency"
 
 
 def parse_figure(cell: str, place: str) -> Interval | None:

@@ -14,11 +14,11 @@ from datetime import date
 
 from benchcard.card.facts import LATENCY_MEAN, OTHERS, Facts, Plain, Row
 from benchcard.card.layouts import classic, figures, full_tables, reproduce
-from benchcard.card.layouts.figures import format_shape
+from benchcard.card.layouts.figures import format_shape, format_size, latency_name
 from benchcard.card.layouts.full_tables import COST, RATIO, SIZE
 from benchcard.card.markdown.inline import code_span, escape, escape_prose, write_value
 from benchcard.utils.text import pluralize
-from benchcard.utils.values import Shape
+from benchcard.utils.values import SAMPLES, Shape
 
 COMPARED_TITLE = "### What was compared"
 DATA_TITLE = "Testing data:"
@@ -43,6 +43,11 @@ CPU_EXPLANATION = (
 _BEFORE_BLOCK_MARKER = re.compile(r"\A(?:(?=[-+#>=~])|\d+(?=[.)]))")
 # The libraries that run models.
 _LIBRARIES = ("benchcard", "onnxruntime", "torch", "openvino")
+_PHASES = (
+    "The time to first token is that of a call that reads a prompt of the input length into an empty cache. The time "
+    "per token is that of a call on one token, with as many tokens as the input length in the cache already. Choosing "
+    "the next token from the logits is not part of either."
+)
 # Below this time per configuration and shape, the card warns that small differences cannot be detected.
 _SHORT_DURATION_S = 10
 
@@ -97,14 +102,17 @@ def alt_text(facts: Facts) -> str:
     if not facts.shapes or not facts.metrics:
         return ""
     points, key = [], full_tables.pictured(facts)
-    against, unit = ("mean latency", " ms") if key == LATENCY_MEAN else ("cost per million samples", "")
+    samples = SAMPLES.get(facts.shapes[0].phase, SAMPLES[None])
+    against, unit = (
+        (latency_name(facts.shapes[0]), " ms") if key == LATENCY_MEAN else (f"cost per million {samples}", "")
+    )
     for index in full_tables.summary_rows(facts):
         quality = _quality(facts, index)
         if quality and facts.rows[index].time(facts.shapes[0], key) is not None:
             roles = ", ".join(full_tables.roles(facts, index))
             name = f"row {index} ({roles})" if roles else f"row {index}"
             points.append(f"{name} {quality} at {full_tables.time_cells(facts, facts.shapes[0], key)[index]}{unit}")
-    shape = format_shape(facts.shapes[0])
+    shape = format_size(facts.shapes[0])
     return escape(f"{facts.metrics[0].name} against {against} at {shape}: {'; '.join(points)}")
 
 
@@ -129,7 +137,7 @@ def _recommendation(facts: Facts, chosen: int | None, base: int | None) -> str:
     quality_clause = f"{escape(facts.metrics[0].name)} {quality}" if quality else ""
     if base is None or chosen == base:
         latency = _latency(facts, chosen)
-        latency_clause = f"mean latency {latency} ms" if latency else ""
+        latency_clause = f"{latency_name(facts.shapes[0])} {latency} ms" if latency else ""
         clauses = [_without_gain(facts, base, label), quality_clause, latency_clause]
         return "; ".join(filter(None, clauses)) + "."
     clauses = _speed(facts, chosen, base) if facts.shapes else []
@@ -165,12 +173,14 @@ def _cheapest(facts: Facts) -> str:
 def _least_cost(facts: Facts, index: int) -> tuple[float, str] | None:
     """Return the least cost of a row at any shape, as a number and in words; None where it is not known."""
     row = facts.rows[index]
-    costs = {shape: cost.value for shape in facts.shapes if (cost := row.time(shape, COST))}
+    shapes = [shape for shape in facts.shapes if shape.phase == facts.shapes[0].phase]
+    costs = {shape: cost.value for shape in shapes if (cost := row.time(shape, COST))}
     if not costs:
         return None
     shape = min(costs, key=lambda each: costs[each])
     cell = full_tables.time_cells(facts, shape, COST)[index]
-    return costs[shape], f"{cell} per million samples at {format_shape(shape)}"
+    unit = SAMPLES.get(shape.phase, SAMPLES[None])
+    return costs[shape], f"{cell} per million {unit} at {format_shape(shape)}"
 
 
 def _speed(facts: Facts, chosen: int, base: int) -> list[str]:
@@ -184,6 +194,11 @@ def _speed(facts: Facts, chosen: int, base: int) -> list[str]:
     if latency and latency_before:
         without_intervals = f"{latency.split()[0]} instead of {latency_before.split()[0]} ms"
         clauses.append(f"{without_intervals} at {format_shape(shape)}")
+    for other in full_tables.other_phases(facts):
+        cells = full_tables.time_cells(facts, other, LATENCY_MEAN)
+        if row.time(other, LATENCY_MEAN) and facts.rows[base].time(other, LATENCY_MEAN):
+            times = " instead of ".join(cells[index].split()[0] for index in (chosen, base))
+            clauses.append(f"{times} ms{other.remark}")
     return clauses
 
 
@@ -226,7 +241,7 @@ def _latency(facts: Facts, index: int) -> str:
 
 
 def _legend(facts: Facts) -> str:
-    at = f" Times are at {format_shape(facts.shapes[0])}." if facts.shapes else ""
+    at = f" Times are at {format_size(facts.shapes[0])}." if facts.shapes else ""
     sentences, baselines = [f"In brackets: 95 % intervals.{at}"], facts.baselines
     ratios = [row.time(shape, RATIO) for row in facts.rows for shape in facts.shapes]
     if sum(ratio is not None and ratio.low != ratio.high for ratio in ratios) > 1:
@@ -403,6 +418,8 @@ def _limitations(facts: Facts) -> list[str]:
         "other machines better than milliseconds, but neither replaces a measurement there.",
         "Latency is that of one forward call on prepared inputs, without tokenizing or resizing.",
     ]
+    if any(shape.phase for shape in facts.shapes):
+        sentences.append(_PHASES)
     if any(disturbance.kind == OTHERS for noise in facts.noise for disturbance in noise.disturbances):
         sentences.append(
             "Other processes used the processors during the timing. They interrupt longer calls more often, so ratios "

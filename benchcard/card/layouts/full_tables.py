@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from math import inf
 from typing import TypeAlias
@@ -47,9 +48,26 @@ CPU_COLUMNS = {
     "core_seconds_per_1000": "core-seconds per 1,000 samples",
     COST: "cost per million samples",
 }
+PHASE_COLUMNS = {
+    "token": {
+        LATENCY_MEAN: "time per token (ms)",
+        THROUGHPUT: "throughput (tokens/s)",
+        "tokens_per_s": "generation (tokens/s)",
+        "core_seconds_per_1000": "core-seconds per 1,000 tokens",
+        COST: "cost per million tokens",
+    },
+    "prompt": {
+        LATENCY_MEAN: "time to first token (ms)",
+        THROUGHPUT: "throughput (prompts/s)",
+        "core_seconds_per_1000": "core-seconds per 1,000 prompts",
+        COST: "cost per million prompts",
+    },
+}
+"""The headers that figures have instead in the phases of generation."""
 SIZE_COLUMNS = {SIZE: "size (MB)", SIZE_SAVED: "size saved (%)", BITS: "bits per weight"}
 NOISE_BASELINE = "baseline"
 NOISE_LENGTH = "input length"
+NOISE_PHASE = "phase"
 NOISE_CPU = "by processor time"
 # Endings of the names of figures that belong to a metric, and what the header has in their place.
 _FIGURE_ENDINGS = {
@@ -157,6 +175,7 @@ def summary(facts: Facts) -> str:
         keys = (*([CPU_RATIO] if leads_with_cpu(facts, shape) else []), LATENCY_MEAN, RATIO)
         keys += (COST,) if facts.machines else ()
         columns += [_time_column(facts, shape, key) for key in keys]
+        columns += [_time_column(facts, other, LATENCY_MEAN) for other in other_phases(facts)]
     columns += [*_size_columns(facts)[:1], *_comparison_columns(facts)[:2], *metrics[1:]]
     rows = summary_rows(facts)
     columns = [(column, cells) for column, cells in columns if any(cells[row] != figures.MISSING for row in rows)]
@@ -165,6 +184,12 @@ def summary(facts: Facts) -> str:
         if index in facts.recommended:
             line[:] = [f"**{cell}**" if cell else "" for cell in line]
     return render_table(_headers(columns), lines)
+
+
+def other_phases(facts: Facts) -> list[Shape]:
+    """Return the shapes that differ from the first one in their phase alone."""
+    first = facts.shapes[0]
+    return [shape for shape in facts.shapes[1:] if replace(shape, phase=first.phase) == first]
 
 
 def quality(facts: Facts) -> str:
@@ -193,9 +218,11 @@ def comparisons(facts: Facts) -> str:
 
 def time(facts: Facts, shape: Shape) -> str:
     """Return the table of all rows with their times at one shape, and the sizes of their models."""
+    # Throughput counts the same as tokens per second where a call makes one token.
+    hidden = (THROUGHPUT,) if shape.tokens == 1 and shape.phase else ()
     always = (LATENCY_MEAN, THROUGHPUT)
     shown = [CPU_RATIO] if leads_with_cpu(facts, shape) else []
-    shown += [key for key in TIME_COLUMNS if key in always or _has_time(facts, shape, key)]
+    shown += [key for key in TIME_COLUMNS if key not in hidden and (key in always or _has_time(facts, shape, key))]
     columns = [*_configurations(facts), *(_time_column(facts, shape, key) for key in shown), *_size_columns(facts)]
     return render_table(_headers(columns), _lines(columns, range(len(facts.rows))))
 
@@ -221,12 +248,15 @@ def noise(facts: Facts) -> str:
     """Return the table of the noise certificates."""
     has_cpu = any(certificate.cpu_ratio for certificate in facts.noise)
     has_length = any(certificate.shape.input_length is not None for certificate in facts.noise)
-    headers = ["batch size", *([NOISE_LENGTH] if has_length else []), "models", "rounds", "the baseline against itself"]
+    has_phase = any(certificate.shape.phase for certificate in facts.noise)
+    sizes = ["batch size", *([NOISE_LENGTH] if has_length else []), *([NOISE_PHASE] if has_phase else [])]
+    headers = [*sizes, "models", "rounds", "the baseline against itself"]
     headers += [NOISE_CPU] if has_cpu else []
     rows = [
         [
             str(certificate.shape.batch_size),
             *([_number(certificate.shape.input_length)] if has_length else []),
+            *([certificate.shape.remark.strip(" ()") or figures.MISSING] if has_phase else []),
             str(certificate.models),
             str(certificate.rounds),
             ratio,
@@ -364,7 +394,7 @@ def _time_column(facts: Facts, shape: Shape, key: str) -> _Column:
         for index, row in enumerate(facts.rows):
             if index not in baselines and is_undetectable(row, shape):
                 cells[index] += f", {figures.NOT_DETECTABLE}"
-    return _figure_column((TIME_COLUMNS | CPU_COLUMNS)[key], cells)
+    return _figure_column((TIME_COLUMNS | CPU_COLUMNS | PHASE_COLUMNS.get(shape.phase or "", {}))[key], cells)
 
 
 def _size_columns(facts: Facts) -> list[_Column]:

@@ -14,8 +14,8 @@ from importlib import util
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from benchcard.card.facts import LATENCY_MEAN, Facts
-from benchcard.card.layouts.figures import format_shape
-from benchcard.card.layouts.full_tables import COST, CPU_COLUMNS, pictured
+from benchcard.card.layouts.figures import format_size, latency_name
+from benchcard.card.layouts.full_tables import COST, CPU_COLUMNS, PHASE_COLUMNS, pictured
 from benchcard.utils.values import Interval
 
 if TYPE_CHECKING:
@@ -167,8 +167,9 @@ def _format_axes(axes: Axes, facts: Facts, points: _Points) -> None:
         axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
         axes.xaxis.set_minor_formatter(NullFormatter())
     axes.margins(x=0.08, y=0.12)
-    name = "mean latency in ms" if pictured(facts) == LATENCY_MEAN else CPU_COLUMNS[COST]
-    axes.set_xlabel(f"{name} at {format_shape(facts.shapes[0])}")
+    costs = CPU_COLUMNS | PHASE_COLUMNS.get(facts.shapes[0].phase or "", {})
+    name = f"{latency_name(facts.shapes[0])} in ms" if pictured(facts) == LATENCY_MEAN else costs[COST]
+    axes.set_xlabel(f"{name} at {format_size(facts.shapes[0])}")
     metric = facts.metrics[0]
     name = "".join(char if char.isprintable() else " " for char in metric.name)
     axes.set_ylabel(f"{name} ({metric.unit})" if metric.unit else name)

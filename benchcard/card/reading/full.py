@@ -26,6 +26,7 @@ _DEFINITION = re.compile(rf"(?:(.*?)(?:; |\Z))??({re.escape(full.HIGHER)}|{re.es
 _UNIT = re.compile(r"(.*) \(([^()]*)\)")
 _TIME_KEYS = {header: key for key, header in (full_tables.TIME_COLUMNS | CPU_COLUMNS).items()}
 _TIME_KEYS |= {header: name for name, header in SIZE_COLUMNS.items()}
+_TIME_KEYS |= {header: key for columns in full_tables.PHASE_COLUMNS.values() for key, header in columns.items()}
 # The title of the notes in cards of benchcard 0.1 and before.
 _OLD_NOTES_TITLE = "Of this run:"
 # The name of a figure in cards of benchcard 0.1 and before, and the present one.
@@ -227,10 +228,12 @@ def _noise(table: Table) -> list[Noise]:
     if table.headers[several : several + 1] != ("batch size",):
         return []
     place, has_length = "the noise certificate", full_tables.NOISE_LENGTH in table.headers
+    has_phase = full_tables.NOISE_PHASE in table.headers
     has_cpu = full_tables.NOISE_CPU in table.headers
     certificates = []
     for baseline, size, *others in (row if several else (figures.MISSING, *row) for row in table.rows):
         cells = [size, *others] if has_length else [size, figures.MISSING, *others]
+        phase = labels.parse_phase(cells.pop(2)) if has_phase and len(cells) > 2 else None
         cells = cells if has_cpu else [*cells[:5], figures.MISSING, *cells[5:]]
         if len(cells) < 7:
             raise CardError(f"{place} has {len(cells) - 1} columns, expected 6")
@@ -246,7 +249,7 @@ def _noise(table: Table) -> list[Noise]:
             Disturbance(next((kind for kind, start in _KINDS.items() if text.startswith(start)), ""), text)
             for text in texts
         )
-        shape = Shape(batch_size or 0, length)
+        shape = Shape(batch_size or 0, length, None if phase == figures.MISSING else phase)
         certificates.append(
             Noise(
                 shape=shape,

@@ -11,7 +11,7 @@ from benchcard.card.markdown.inline import parse_code_span, parse_code_spans, pa
 from benchcard.card.markdown.tables import Table, find_tables
 from benchcard.errors import CardError, NoCardError
 from benchcard.utils.text import quote_names
-from benchcard.utils.values import Shape
+from benchcard.utils.values import PHASES, Shape
 
 V = TypeVar("V")
 Bullets: TypeAlias = list[tuple[str, str, str | None]]
@@ -19,7 +19,7 @@ Bullets: TypeAlias = list[tuple[str, str, str | None]]
 
 _LABEL = re.compile(r"\*\*([\w ]+?):?\*\*:? *(`.*`) *$")
 _BULLET = re.compile(r"^( *)[*-] \*\*(.+?)\*\*:(?: (.*))?$")
-_SHAPE = re.compile(r"time metrics for batch size = (\d+)(?:, input length = (\d+))?")
+_SHAPE = re.compile(r"time metrics for batch size = (\d+)(?:, input length = (\d+))?(?: \(([^()]+)\))?")
 _DURATION = re.compile(r"Time benchmarks were run for (\d+(?:\.\d+)?(?:e[+-]?\d+)?) seconds? per config")
 _LABELS = ("task", "backend", "backend args", "number of evaluation samples")
 _RESTORE = "Restore it, for example from an earlier version of the README"
@@ -124,8 +124,14 @@ def find_shape(lines: list[str], table: Table) -> Shape | None:
     match = _SHAPE.search(next(above, ""))
     if match is None:
         return None
-    batch_size, length = match.groups()
-    return Shape(parse_count(batch_size, "a batch size"), parse_count(length, "an input length") if length else None)
+    batch_size, length, words = match.groups()
+    tokens = parse_count(length, "an input length") if length else None
+    return Shape(parse_count(batch_size, "a batch size"), tokens, parse_phase(words))
+
+
+def parse_phase(words: str | None) -> str | None:
+    """Return the phase whose latency a card calls so."""
+    return next((phase for phase, name in PHASES.items() if name == words), words)
 
 
 def _index(lines: list[str], title: str) -> int:

@@ -463,6 +463,39 @@ def test_a_task_without_length_has_no_column_for_it():
     assert full.body(read_card(text)) == text
 
 
+def test_the_phases_of_generation_are_told_apart_and_read_back():
+    """Time per token and time to first token have tables and headers of their own, and come back from the text."""
+    token, prompt = Shape(1, 64, "token"), Shape(1, 64, "prompt")
+    figures_of = {
+        token: {**timed(0.5, 2.0), "tokens_per_s": figure(2000.0), "cost_per_million": figure(0.3)},
+        prompt: {**timed(4.0, 1.5), "tokens_per_s": figure(16000.0)},
+    }
+    rows = tuple(replace(row, times=figures_of if row.times else {}) for row in sample().rows)
+    noise = tuple(replace(certificate, shape=shape) for certificate, shape in zip(sample().noise, figures_of))
+    facts = sample(rows=rows, shapes=(token, prompt), noise=noise)
+    text = full.body(facts)
+    assert "Below, time metrics for batch size = 1, input length = 64 (time per token)." in text
+    assert "0.500 instead of 0.500 ms at batch size 1, input length 64 (time per token)" in text
+    assert "4.00 instead of 4.00 ms (time to first token)" in text
+    headers = [table[0] for table in tables_in(text)]
+    assert headers[0][3:6] == ["time per token (ms)", "times as fast as the baseline", "time to first token (ms)"]
+    times = [header for header in headers if "p99 (ms)" in header]
+    assert [header[2:6] for header in times] == [
+        ["time per token (ms)", "p99 (ms)", "generation (tokens/s)", "times as fast as the baseline"],
+        ["time to first token (ms)", "p99 (ms)", "throughput (prompts/s)", "prefill (tokens/s)"],
+    ]
+    assert any("cost per million tokens" in header for header in headers)
+    read = read_card(text)
+    assert read.shapes == facts.shapes
+    assert read.noise == noise
+    for shape, shown_figures in figures_of.items():
+        found = read.rows[0].times[shape]
+        for name in ("latency_mean_ms", "tokens_per_s"):
+            assert found[name].value == shown_figures[name].value
+    assert full.body(read) == text
+    assert "time per token" in full.alt_text(facts)
+
+
 def test_data_and_models_have_the_names_that_they_are_given():
     """The heading has the name of the model and that of the data, and is not read as a title of its own."""
     data = replace(sample().data, dataset="./x/data", name="Digits of 1990", on_hub=False)

@@ -18,8 +18,9 @@ from benchcard.graphs import files
 from benchcard.graphs.files import load_clean_model
 from benchcard.graphs.graph import graph_of
 from benchcard.quantization.operators import float_reasons
+from benchcard.quantization.outcomes import Loss
 from benchcard.quantization.quantize import quantize_model
-from benchcard.quantization.sensitivity.loss import decibels
+from benchcard.quantization.sensitivity.loss import LossSum, decibels
 from benchcard.quantization.sensitivity.losses import measure_losses
 from benchcard.quantization.settings import Quantization
 
@@ -368,3 +369,11 @@ def test_layers_of_a_float16_graph_are_compared(tmp_path):
     found = measure_losses(model, tmp_path / "quantized.onnx", feeds, settings=how)
     assert len(found.layers) == 2
     assert all(layer.effect.is_finite for layer in found.layers)
+
+
+def test_keys_and_values_of_a_cache_do_not_count():
+    """The loss of a decoder's outputs is that of its logits, with and without a cache."""
+    total, ones = LossSum(), np.ones(2, dtype=np.float32)
+    total.add(ones, ones, "logits")
+    total.add(ones, 0 * ones, "present.0.key")
+    assert total.loss() == Loss(0.0, None, True)

@@ -1,7 +1,7 @@
 """Write the data set and the trained model of the shapes example: `python examples/shapes/train.py --out DIR`.
 
 Pictures are drawn: one or two bright circles, squares and triangles of 14 to 30 pixels, on a dark canvas of 64 x 64, of
-which the second may hide a part of the first. The script takes some minutes on one core.
+which the second may hide a part of the first. The script takes ten minutes on one core.
 """
 
 from __future__ import annotations
@@ -96,7 +96,7 @@ def main() -> None:
 
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, default=Path(__file__).parent, help="the folder for data/ and model/")
-    parser.add_argument("--epochs", type=int, default=30, help="passes over 3,000 pictures (default: %(default)s)")
+    parser.add_argument("--epochs", type=int, default=45, help="passes over 3,000 pictures (default: %(default)s)")
     arguments = parser.parse_args()
     objects = {
         "bbox": datasets.List(datasets.List(datasets.Value("float32"), length=4)),
@@ -106,15 +106,15 @@ def main() -> None:
     write_data(arguments.out / "data", {"train": rows(64, seed=0), "validation": rows(200, seed=1)}, features)
     processor = YolosImageProcessorPil(size={"height": SIDE, "width": SIDE}, do_pad=False)
     config = YolosConfig(
-        image_size=[SIDE, SIDE], patch_size=16, hidden_size=64, num_hidden_layers=3, num_attention_heads=4,
-        intermediate_size=128, num_detection_tokens=6, use_mid_position_embeddings=False, initializer_range=0.1,
+        image_size=[SIDE, SIDE], patch_size=8, hidden_size=96, num_hidden_layers=3, num_attention_heads=4,
+        intermediate_size=192, num_detection_tokens=5, use_mid_position_embeddings=False, initializer_range=0.05,
         id2label=dict(enumerate(NAMES)), label2id={name: id for id, name in enumerate(NAMES)},
     )  # fmt: skip
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         model = YolosForObjectDetection(config)
     inputs = training_inputs(3000, 2, processor)
-    print(f"loss {train(model, inputs, epochs=arguments.epochs, loss=loss):.4f}")
+    print(f"loss {train(model, inputs, epochs=arguments.epochs, learning_rate=5e-4, loss=loss):.4f}")
     processor.save_pretrained(arguments.out / "model")
     model.half().save_pretrained(arguments.out / "model")
 

@@ -120,7 +120,7 @@ def only(monkeypatch):
     from benchcard.export import exporters
 
     def use(*ways):
-        monkeypatch.setattr(exporters, "exporters", lambda opset: ways)
+        monkeypatch.setattr(exporters, "exporters", lambda opset, **_: ways)
         monkeypatch.setattr(export_module, "_SEARCH_S", -1.0)
 
     return use
@@ -253,7 +253,7 @@ def test_an_opset_that_nobody_writes_fails_naming_those_that_work(folders, tmp_p
     from benchcard.export import exporters
 
     without_23 = exporters.exporters
-    monkeypatch.setattr(exporters, "exporters", lambda asked: () if asked == 23 else without_23(asked))
+    monkeypatch.setattr(exporters, "exporters", lambda asked, **_: () if asked == 23 else without_23(asked))
     with pytest.raises(ArtifactError, match=f"at opset {opset}.*Opsets that work: (21, )?{working}"):
         export_model(folders("vit"), "image-classification", opset, tmp_path)
     assert not list(tmp_path.iterdir())
@@ -331,7 +331,7 @@ def test_without_an_opset_the_next_best_is_taken(folders, tmp_path, monkeypatch)
     from benchcard.export import exporters
 
     real = exporters.exporters
-    monkeypatch.setattr(exporters, "exporters", lambda opset: () if opset == DEFAULT_OPSET else real(opset))
+    monkeypatch.setattr(exporters, "exporters", lambda opset, **_: () if opset == DEFAULT_OPSET else real(opset))
     report = export_model(folders("vit"), "image-classification", None, tmp_path)
     assert report.opset == DEFAULT_OPSET - 1
     assert any(f"opset {DEFAULT_OPSET}" in note for note in report.notes)

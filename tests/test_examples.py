@@ -37,7 +37,7 @@ LOWER_BOUNDS = {
     "reviews": (0.94, 0.5),
     "search": (0.93, 0.7),
     "sentences": (0.88, 0.0),
-    "shapes": (0.04, 0.0),
+    "shapes": (0.45, 0.0),
     "spelling": (-0.15, -1.0),
     "topics": (0.88, 0.2),
 }

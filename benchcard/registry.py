@@ -295,9 +295,10 @@ def versions(used: Mapping[str, Iterable[str]]) -> dict[str, str]:
     return dict(sorted(filter(None, packages)))
 
 
-def libraries(frameworks: Iterable[str]) -> list[str]:
-    """Return the packages, beside those that benchcard needs anyway, that these frameworks run models with."""
-    return sorted({name for used in frameworks for name in getattr(framework(used), "libraries", ())})
+def libraries(frameworks: Iterable[str], used_task: str) -> list[str]:
+    """Return the packages, beside those that benchcard needs anyway, that these frameworks and this task need."""
+    users: list[object] = [*map(framework, frameworks), task(used_task)]
+    return sorted({name for user in users for name in getattr(user, "libraries", ())})
 
 
 def registered_by_call() -> list[tuple[str, str, str]]:

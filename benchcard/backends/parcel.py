@@ -98,18 +98,18 @@ def pack(spec: Spec, sources: Sources, setup: str | None = None, timeout_s: floa
     texts = {
         DESCRIPTION: json.dumps(as_plain(description), indent=1),
         COMMAND: _SCRIPT.format(setup=_SETUP if setup is None else setup),
-        "requirements.txt": "".join(f"{line}\n" for line in requirements(frameworks)),
+        "requirements.txt": "".join(f"{line}\n" for line in requirements(frameworks, spec.task)),
     }
     files |= own | {name: text.encode() for name, text in texts.items()}
     return Parcel(files, digest([contents, content_digest(code), texts])[:_DIGITS])
 
 
-def requirements(frameworks: Iterable[str]) -> list[str]:
-    """Return the libraries that benchcard and these frameworks need, with the versions of this environment, as pip
-    reads them; without a version where a framework's is not installed here.
+def requirements(frameworks: Iterable[str], task: str) -> list[str]:
+    """Return the libraries that benchcard, these frameworks and this task need, with the versions of this environment,
+    as pip reads them; without a version where one is not installed here.
     """
     needed = [Requirement(line) for line in metadata.requires("benchcard") or []]
-    names = [*(each.name for each in needed if not each.marker), *registry.libraries(frameworks)]
+    names = [*(each.name for each in needed if not each.marker), *registry.libraries(frameworks, task)]
     versions = {name: _version(name) for name in names}
     return [f"{name}=={version}" if version else name for name, version in versions.items()]
 

@@ -175,6 +175,22 @@ class RemoteBackend(ABC):
         return given
 
 
+def _expect_no_files(plan: Plan) -> None:
+    """Raise a `SpecError` if an argument of the task is a file of this machine, since no parcel has it."""
+    given = {
+        (name, value) for row in plan for name, value in (row["task_args"] or {}).items() if isinstance(value, str)
+    }
+    expected = "no file, because files of `task_args` are not sent to another machine"
+    hint = "use the backend `local`"
+    mistakes = [
+        Mistake(f"$.task_args.{name}", f"the file {value}", expected, hint)
+        for name, value in sorted(given)
+        if Path(value).suffix and Path(value).is_file()
+    ]
+    if mistakes:
+        raise SpecError(mistakes)
+
+
 class _Run:
     """The run of one machine: its job, and its run directory at home."""
 
@@ -187,6 +203,7 @@ class _Run:
         if (path / "run.json").exists():
             self._directory.expect_spec(plan.spec)
         self._arguments = backend.checked(plan)
+        _expect_no_files(plan)
         self.expected = estimate(plan, sources)
         self._limit_s = float(self._arguments.get("max_run_s") or self.expected.total_s * _LIMIT_FACTOR + _PREPARING_S)
         self._parcel = pack(plan.spec, sources, self._arguments.get("setup"), timeout_s)

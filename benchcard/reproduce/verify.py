@@ -26,7 +26,7 @@ from benchcard.analysis.frames.noise import certificates
 from benchcard.analysis.run_results import RunResults
 from benchcard.card.facts import LATENCY_MEAN, OTHERS, THROUGHPUT, Facts, Measured, Row, figure
 from benchcard.card.layouts.classic import QUALITY_DECIMALS
-from benchcard.card.layouts.figures import column_decimals
+from benchcard.card.layouts.figures import column_decimals, quality_decimals
 from benchcard.card.layouts.full_tables import RATIO, decimals_rule, format_comparison
 from benchcard.errors import CardError
 from benchcard.metrics.info import COMPARISONS
@@ -237,7 +237,10 @@ class _Verifier:
 
     def _quality(self, name: str, published: Interval, here: Interval) -> _Verdict:
         difference = abs(here.value - published.value)
-        decimals = max(QUALITY_DECIMALS, *(_decimals(row.metrics.get(name)) for row in self.facts.rows))
+        # The digits of the card's column: those read, and for trailing zeros those that the full layout has at least.
+        column = [row.metrics.get(name) for row in self.facts.rows]
+        least = min(QUALITY_DECIMALS, column_decimals(column, quality_decimals))
+        decimals = max(least, *map(_decimals, column))
         if difference <= 0.500001 * 10**-decimals:
             return REPRODUCED, ""
         return self._unequal(f"they differ by {difference:.{decimals}f}")

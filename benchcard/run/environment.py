@@ -25,7 +25,7 @@ def versions_of(plan: Plan) -> dict[str, str]:
         "frameworks": plan.frameworks,
         "backends": [plan.spec.get("backend")],
     }
-    libraries = [*registry.libraries(plan.frameworks), *getattr(registry.task(plan.spec.task), "libraries", ())]
+    libraries = registry.libraries(plan.frameworks, plan.spec.task)
     return {**library_versions(libraries), **registry.versions(used)}
 
 

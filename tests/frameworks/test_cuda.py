@@ -203,7 +203,7 @@ def test_a_grid_with_a_gpu_runs_without_one(ground, tmp_path):
     assert frame["ratio"].notna().tolist() == on_cpu.tolist()
     assert results.failures["message"].str.contains("cannot run with `device: cuda`").all()
     assert set(results.failures["row"]) == set(results.quality["row"][~on_cpu])
-    assert "`torch_dtype`" in str(results.card())
+    assert "`framework_args.torch_dtype`" in str(results.card())
     record = results.records.records[0]
     kernels = (Kernel("MatMul", "float", 3, 0.9), Kernel("Shape", "other", 2, 0.1, on_cpu=True))
     evaluate = record.outcomes.evaluate

@@ -74,6 +74,27 @@ def test_another_accuracy_is_different(results, folder):
     assert verified.status == 1
 
 
+@pytest.mark.parametrize(
+    ("values", "here", "expected"),
+    [
+        ((11.157185, 66.124265), 11.157185, "reproduced"),
+        ((11.157185, 66.124265), 11.166, "different"),
+        ((11.1, 66.0), 11.104, "reproduced"),
+        ((11.1, 66.0), 11.106, "different"),
+        ((0.9, 0.8), 0.9006, "different"),
+    ],
+)
+def test_a_metric_is_compared_to_the_digits_of_its_column(results, values, here, expected):
+    """A full card shows two decimals of a perplexity and three of a share, trailing zeros too."""
+    facts = make_facts(results)
+    rows = [replace(row, metrics={"accuracy": Interval(value)}) for row, value in zip(facts.rows, values)]
+    text = Card.from_facts(replace(facts, rows=tuple(rows)), slug="x").text
+    changed, quality = Results(results.records), results.quality.copy()
+    quality.loc[quality["row"] == 0, "accuracy"] = here
+    vars(changed).update(quality=quality)
+    assert verdict(changed.verify(CardResults(Card(text).facts(), None, results.path)), 0, "accuracy")[0] == expected
+
+
 def test_fidelity_is_compared(results):
     """A run reproduces its own figures, also ones that rounding changed; another figure is different, with both."""
     card = card_of(results)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import warnings
+from importlib import metadata
 from importlib.util import find_spec
 
 import numpy as np
@@ -12,6 +13,7 @@ import tiny_text
 import yaml
 
 from benchcard import Benchmark, registry
+from benchcard.backends.parcel import requirements
 from benchcard.errors import BenchcardError, SpecError
 from benchcard.tasks import lm_eval, text
 from tasks.test_text_generation import write_decoder
@@ -167,6 +169,19 @@ def test_other_data_are_said_with_the_data_set_of_the_task(folder, tmp_path):
     other = {"path": str(tmp_path / "other"), "eval_split": "validation"}
     with pytest.raises(SpecError, match=r"the data set of .*yaml \(json\), found the columns text, which"):
         Benchmark(**{**spec(folder, "tiny_places"), "dataset": other}).run(tmp_path / "run", progress=False)
+
+
+def test_a_job_elsewhere_installs_lm_eval():
+    """The requirements of a parcel have it for this task alone."""
+    assert f"lm_eval=={metadata.version('lm_eval')}" in requirements(["onnxruntime"], "lm-eval")
+    assert not any(line.startswith("lm_eval") for line in requirements(["onnxruntime"], "text-generation"))
+
+
+def test_a_file_of_a_task_is_not_sent_elsewhere(folder, tmp_path):
+    """A job is refused before it starts, because the file would be missing there."""
+    given = {**spec(folder, "tiny_places"), "backend": "hf-jobs", "backend_args": {"flavor": "cpu-basic"}}
+    with pytest.raises(SpecError, match=r"are not sent to another machine.* @ \$\.task_args\.name"):
+        Benchmark(**given).run(tmp_path / "run", progress=False)
 
 
 def test_without_the_extra_it_is_named(folder, monkeypatch):

@@ -48,6 +48,10 @@ _PHASES = (
     "per token is that of a call on one token, with as many tokens as the input length in the cache already. Choosing "
     "the next token from the logits is not part of either."
 )
+_CACHE_ON_GPU = (
+    "A call on a GPU also copies the cache from the memory of the host and back. A loop that keeps the cache on the "
+    "GPU needs less time per token."
+)
 # Below this time per configuration and shape, the card warns that small differences cannot be detected.
 _SHORT_DURATION_S = 10
 
@@ -420,6 +424,8 @@ def _limitations(facts: Facts) -> list[str]:
     ]
     if any(shape.phase for shape in facts.shapes):
         sentences.append(_PHASES)
+        if facts.environment.get("gpu"):
+            sentences.append(_CACHE_ON_GPU)
     if any(disturbance.kind == OTHERS for noise in facts.noise for disturbance in noise.disturbances):
         sentences.append(
             "Other processes used the processors during the timing. They interrupt longer calls more often, so ratios "

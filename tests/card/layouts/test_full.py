@@ -494,6 +494,9 @@ def test_the_phases_of_generation_are_told_apart_and_read_back():
             assert found[name].value == shown_figures[name].value
     assert full.body(read) == text
     assert "time per token" in full.alt_text(facts)
+    copied = "copies the cache from the memory of the host and back"
+    assert copied not in text
+    assert copied in full.body(replace(facts, environment={**facts.environment, "gpu": "NVIDIA H200"}))
 
 
 def test_data_and_models_have_the_names_that_they_are_given():

@@ -130,12 +130,14 @@ class Recall100(Recall):
 class FloatIndexNdcg(Ndcg):
     """nDCG of a model's queries on the index of the float model."""
 
+    takes = Ndcg.takes[:1]
     figure, ranks = "float_index_ndcg_at_10", "float_index_ranks"
 
 
 class FloatIndexRecall(Recall):
     """The recall of a model's queries on the index of the float model."""
 
+    takes = Recall.takes[:1]
     figure, ranks = "float_index_recall_at_10", "float_index_ranks"
 
 

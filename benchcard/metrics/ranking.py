@@ -36,7 +36,10 @@ class _OfQueries(Offline):
     """The mean over queries of a figure of the first `k` documents."""
 
     # `evaluate` takes the first form that fits, and a mapping would fit a list.
-    takes = ({"predictions": _RANKED, "references": _NUMBERS}, {"predictions": _NUMBERS, "references": _NUMBERS})
+    takes: ClassVar[tuple[dict[str, object], ...]] = (
+        {"predictions": _RANKED, "references": _NUMBERS},
+        {"predictions": _NUMBERS, "references": _NUMBERS},
+    )
     figure: ClassVar[str]
     ranks: ClassVar[str] = "ranks"
     depth: ClassVar[int] = 10

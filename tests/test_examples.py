@@ -80,10 +80,8 @@ def test_spec_and_script_run(name, tmp_path, monkeypatch, capsys):
     quality = results.quality.set_index("row")
     assert quality[metric].notna().all()
     pytorch = quality[quality["framework"] == "pytorch"][metric].iloc[0]
-    if name in ("generation", "sentences"):
-        assert quality[metric][0] == pytest.approx(pytorch, rel=1e-6)
-    else:
-        assert quality[metric][0] == pytorch
+    # Boxes whose scores differ by rounding alone may change places, and with them the mean average precision.
+    assert quality[metric][0] == pytest.approx(pytorch, rel=1e-3 if name == "shapes" else 1e-6)
     lower_bound, guessing = LOWER_BOUNDS[name]
     scores = -quality[metric] if name in ("generation", "spelling") else quality[metric]
     assert scores[0] >= lower_bound
@@ -91,8 +89,10 @@ def test_spec_and_script_run(name, tmp_path, monkeypatch, capsys):
     assert set(results.time["row"]) == set(quality.index)
     compared = quality[quality.index != results.baseline]
     for figure in results.metrics:
-        assert (quality[f"{figure}_low"] <= quality[figure]).all()
-        assert (quality[figure] <= quality[f"{figure}_high"]).all()
+        # A figure that is the same for every example has no interval.
+        intervals = quality[[f"{figure}_low", figure, f"{figure}_high"]].dropna()
+        assert not intervals.empty
+        assert (intervals.diff(axis="columns").iloc[:, 1:] >= 0).all(axis=None)
         assert compared[f"{figure}_p_value"].between(0, 1).all()
         bounds = compared[[f"{figure}_difference_low", f"{figure}_difference_high"]].dropna()
         assert (bounds.iloc[:, 0] <= bounds.iloc[:, 1]).all()

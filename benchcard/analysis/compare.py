@@ -2,7 +2,7 @@
 
 Rows are matched by their parameters, in runs of one task and model. Quality is compared by paired tests where both runs
 used the same examples, by the interval of each run where they used others of the same data, and not at all on other
-data; latency as `compare_times` says. All intervals of a kind hold together at 95 %
+data, or on other documents of a corpus; latency as `compare_times` says. All intervals of a kind hold together at 95 %
 (Bonferroni), so that a check in CI fails by chance alone in at most one run of twenty.
 """
 
@@ -329,10 +329,12 @@ def _examples(record: Record, records: Records, trust_remote_code: bool) -> Metr
     if prepared is None or evaluated is None:
         return {}
     rows, scripts = Rows(prepared.folder), records.info.sources.scripts
-    task, number = None, record.configuration.baseline
-    outputs = records.records[number].outcomes.evaluate if number is not None else None
+    task, number, outputs = None, record.configuration.baseline, None
     if records.traits.joins_rows:
         task = registry.task(records.plan.spec.task)
+        baseline = records.records[number].outcomes if number is not None else None
+        if baseline and baseline.prepare and baseline.prepare.key == prepared.key:
+            outputs = baseline.evaluate
     inputs = metric_inputs(rows, evaluated.folder, task, outputs.folder if outputs else None)
     metrics: MetricExamples = {}
     for name in records.traits.metrics_of(record.configuration):
@@ -342,7 +344,9 @@ def _examples(record: Record, records: Records, trust_remote_code: bool) -> Metr
 
 
 def _is_same_data(pair: Pair, a: Records, b: Records) -> bool:
-    """Return whether both rows were evaluated on the same columns of one split, though perhaps on other rows of it."""
+    """Return whether both rows were evaluated on the same columns of one split, though perhaps on other rows of it
+    where each row has a figure of its own.
+    """
     first, second = pair
     one, other = first.configuration["dataset"], second.configuration["dataset"]
     # A column that one of them does not name is the default one, or the same by another way.
@@ -350,6 +354,8 @@ def _is_same_data(pair: Pair, a: Records, b: Records) -> bool:
         return False
     if _fingerprint(first) == _fingerprint(second) != "":
         return True
+    if a.traits.joins_rows:  # The figure of a row depends on the others, as a ranking on the corpus.
+        return False
     sources = (a.info.sources.dataset(one), b.info.sources.dataset(other))
     parts = [
         (source.digest, dataset["eval_split"].partition("[")[0], None if source.freely_named else dataset.get("name"))

@@ -323,6 +323,9 @@ def _bootstrap(
     if math.isnan(low) or math.isnan(high):
         tail = (1 - level) / 2
         low, high = (float(bound) for bound in np.quantile(drawn, (tail, 1 - tail)))
+    # Examples that repeat move some metrics, as the mean average precision of many labels. The interval is widened to
+    # hold its own figure.
+    low, high = min(low, value), max(high, value)
     if confidence > CONFIDENCE:
         factor = _quantile(confidence) / _quantile(CONFIDENCE)
         low, high = min(low, value - factor * (value - low)), max(high, value + factor * (high - value))

@@ -9,10 +9,12 @@ Source: T.-Y. Lin et al., Microsoft COCO (ECCV 2014); https://cocodataset.org/#d
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import io
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import datasets
@@ -45,6 +47,7 @@ _FIGURES = {
     "map_large": (3, _EVERY),
 }
 
+Floats = NDArray[np.float64]
 Boxes = Sequence[Mapping[str, Any]]
 """Of each image: `boxes` as corners in pixels and `labels`, with `scores`, or with `areas` and `crowds`."""
 
@@ -101,17 +104,37 @@ class MeanAveragePrecision(Offline):
     ) -> dict[str, Computed]:
         """Return the figures of the chosen images, from one matching of all."""
         evaluation = _evaluate(predictions, references)
-        every, ids = np.arange(len(references)), evaluation.params.catIds
-        places = {name: (*place, range(len(ids))) for name, place in _FIGURES.items()}
+        every, thresholds = np.arange(len(references)), len(evaluation.params.iouThrs)
+        means = [_once(_Matches.of(evaluation, area).means) for area in range(len(evaluation.params.areaRng))]
+        places = {name: (area, range(thresholds)[chosen]) for name, (area, chosen) in _FIGURES.items()}
         if class_metrics:
-            for index, label in enumerate(ids):
-                places[f"map_of_{labels[label] if labels else label}"] = (0, _EVERY, range(index, index + 1))
-        figures = {name: _Matches.of(evaluation, *place) for name, place in places.items()}
+            for index, label in enumerate(evaluation.params.catIds, thresholds):
+                places[f"map_of_{labels[label] if labels else label}"] = (0, range(index, index + 1))
+        figures = {name: partial(_mean, means[area], chosen) for name, (area, chosen) in places.items()}
         return {
-            name: Computed(matches.score, len(references))
-            for name, matches in figures.items()
-            if name == "map" or not math.isnan(matches.score(every))
+            name: Computed(score, len(references))
+            for name, score in figures.items()
+            if name == "map" or not math.isnan(score(every))
         }
+
+
+def _once(compute: Callable[[Indices], Floats]) -> Callable[[Indices], Floats]:
+    """Return the function with its results kept: all figures, and intervals and tests, are drawn from the same choices
+    of images.
+    """
+    results: dict[bytes, Floats] = {}
+
+    def compute_once(indices: Indices) -> Floats:
+        key = hashlib.blake2b(indices.tobytes(), digest_size=16).digest()
+        if key not in results:
+            results[key] = compute(indices)
+        return results[key]
+
+    return compute_once
+
+
+def _mean(means: Callable[[Indices], Floats], places: range, indices: Indices) -> float:
+    return float(means(indices)[places.start : places.stop].mean())
 
 
 def _evaluate(predictions: Boxes, references: Boxes) -> Any:
@@ -147,8 +170,33 @@ def _evaluate(predictions: Boxes, references: Boxes) -> Any:
         for side in sides:
             side.createIndex()
         evaluation = COCOeval(*sides, iouType="bbox")
+        evaluation.computeIoU = partial(_overlaps, evaluation)
+        evaluation.evaluateImg = partial(_matches, evaluation)
         evaluation.evaluate()
     return evaluation
+
+
+def _overlaps(evaluation: Any, image: int, label: int) -> Any:
+    """Return what `COCOeval.computeIoU` does, at once where an image has no objects of a label."""
+    return type(evaluation).computeIoU(evaluation, image, label) if evaluation._gts[image, label] else []
+
+
+def _matches(evaluation: Any, image: int, label: int, areas: Sequence[float], most: int) -> Any:
+    """Return what `COCOeval.evaluateImg` does, at once where an image has boxes and no objects of a label, as most have
+    where all boxes count.
+    """
+    found = evaluation._dts[image, label]
+    if evaluation._gts[image, label] or not found:
+        return type(evaluation).evaluateImg(evaluation, image, label, areas, most)
+    kept = sorted(found, key=lambda box: -float(box["score"]))[:most]
+    outside = [not areas[0] <= box["area"] <= areas[1] for box in kept]
+    thresholds = len(evaluation.params.iouThrs)
+    return {
+        "gtIgnore": np.empty(0),
+        "dtScores": [box["score"] for box in kept],
+        "dtMatches": np.zeros((thresholds, len(kept))),
+        "dtIgnore": np.tile(outside, (thresholds, 1)),
+    }
 
 
 @dataclass(frozen=True)
@@ -160,41 +208,43 @@ class _Matches:
     Attributes:
         objects: `(images, labels)`, the number of objects.
         counted: `(boxes,)`, the image of each box that counts.
-        images, places: `(hits,)`, the image of each box that matches an object, and its place in `counted`.
+        images, ends: `(hits,)`, the image of each box that matches an object, and the place after it in `counted`.
         starts: `(hits,)`, the place where the boxes of its segment start.
         segments: `(hits,)`, the number of its segment, ascending.
+        firsts: `(hits,)`, the place of the first hit of its segment.
         recalls: The recalls at which the precision counts.
     """
 
-    objects: NDArray[np.float64]
+    objects: Floats
     counted: NDArray[np.intp]
     images: NDArray[np.intp]
-    places: NDArray[np.intp]
+    ends: NDArray[np.intp]
     starts: NDArray[np.intp]
     segments: NDArray[np.intp]
+    firsts: NDArray[np.intp]
     thresholds: int
-    recalls: NDArray[np.float64]
+    recalls: Floats
 
     @classmethod
-    def of(cls, evaluation: Any, area: int, thresholds: slice, labels: range) -> _Matches:
-        """Return the matches of objects in one range of areas, for some IoU thresholds and labels, by their places."""
+    def of(cls, evaluation: Any, area: int) -> _Matches:
+        """Return the matches of objects in one range of areas, by its place."""
         parameters = evaluation.params
-        count, areas = len(parameters.imgIds), len(parameters.areaRng)
-        objects = np.zeros((count, len(labels)))
+        count, areas, thresholds = len(parameters.imgIds), len(parameters.areaRng), len(parameters.iouThrs)
+        objects = np.zeros((count, len(parameters.catIds)))
         counted: list[NDArray[np.intp]] = []
         hits: list[NDArray[np.intp]] = [np.empty((4, 0), dtype=np.intp)]
-        segment, length, number = -1, 0, len(range(*thresholds.indices(len(parameters.iouThrs))))
-        for column, label in enumerate(labels):
+        segment, length = -1, 0
+        for label in range(len(parameters.catIds)):
             first = (label * areas + area) * count
             found = [(i, e) for i, e in enumerate(evaluation.evalImgs[first : first + count]) if e is not None]
             for image, of_image in found:
-                objects[image, column] = np.count_nonzero(of_image["gtIgnore"] == 0)
+                objects[image, label] = np.count_nonzero(of_image["gtIgnore"] == 0)
             scores = np.concatenate([[], *(of_image["dtScores"] for _, of_image in found)])
             order = np.argsort(-scores, kind="mergesort")
             owners = np.repeat([i for i, _ in found], [len(e["dtScores"]) for _, e in found]).astype(np.intp)[order]
-            none = np.empty((len(parameters.iouThrs), 0))
+            none = np.empty((thresholds, 0))
             matched, ignored = (
-                np.concatenate([none, *(e[name] for _, e in found)], axis=1)[thresholds, order].astype(bool)
+                np.concatenate([none, *(e[name] for _, e in found)], axis=1)[:, order].astype(bool)
                 for name in ("dtMatches", "dtIgnore")
             )
             shared: dict[bytes, int] = {}
@@ -206,32 +256,39 @@ class _Matches:
                     counted.append(own)
                     length += len(own)
                 at = np.flatnonzero(is_matched[~is_ignored])
-                hits.append(np.stack([own[at], at + start, np.full_like(at, start), np.full_like(at, segment)]))
-        joined = np.concatenate(hits, axis=1)
+                hits.append(np.stack([own[at], at + start + 1, np.full_like(at, start), np.full_like(at, segment)]))
         boxes = np.concatenate([np.empty(0, dtype=np.intp), *counted])
-        images, places, starts, segments = joined
+        images, ends, starts, segments = np.concatenate(hits, axis=1)
+        firsts = np.searchsorted(segments, segments)
         recalls = np.asarray(parameters.recThrs)
-        return cls(objects, boxes, images, places, starts, segments, number, recalls)
+        return cls(objects, boxes, images, ends, starts, segments, firsts, thresholds, recalls)
 
-    def score(self, indices: Indices) -> float:
-        """Return the mean average precision of the images with these indices, which may repeat; NaN without objects."""
+    def means(self, indices: Indices) -> Floats:
+        """Return the mean precision of the images with these indices, which may repeat: at each threshold over labels,
+        then of each label over thresholds; NaN without objects.
+        """
         weights = np.bincount(indices, minlength=len(self.objects))
-        objects = weights @ self.objects
-        if not objects.any():
-            return math.nan
-        starts_segment = np.diff(self.segments, prepend=-1) > 0
+        objects = (weights @ self.objects).astype(np.intp)
         boxes = np.concatenate([[0], np.cumsum(weights[self.counted])])
-        hits = np.cumsum(weights[self.images])
-        before = np.concatenate([[0], hits[:-1]])[starts_segment]
-        hits = hits - np.repeat(before, np.diff(np.flatnonzero(np.append(starts_segment, True))))
-        precision = hits / (boxes[self.places + 1] - boxes[self.starts] + np.spacing(1))
+        hits = np.concatenate([[0], np.cumsum(weights[self.images])])
+        hits = hits[1:] - hits[self.firsts]
+        precision = hits / (boxes[self.ends] - boxes[self.starts] + np.spacing(1))
         # The highest precision at this recall or more. Offsets keep the segments apart.
         offsets = 2.0 * (self.segments.max(initial=0) - self.segments)
         highest = np.maximum.accumulate((precision + offsets)[::-1])[::-1] - offsets
-        with np.errstate(divide="ignore", invalid="ignore"):
-            recall = hits / objects[self.segments // self.thresholds]
-        levels = np.searchsorted(self.recalls, recall, side="right")
-        reached = levels - np.where(starts_segment, 0, np.concatenate([[0], levels[:-1]]))
-        sums = np.bincount(self.segments, highest * reached, minlength=len(objects) * self.thresholds)
+        # How many recalls each number of hits of a label reaches.
+        ends = np.cumsum(objects + 1)
+        starts = ends - objects - 1
+        counts = np.arange(ends[-1]) - np.repeat(starts, objects + 1) if len(ends) else np.empty(0)
+        with np.errstate(invalid="ignore"):
+            reached = np.searchsorted(self.recalls, counts / np.repeat(objects, objects + 1), side="right")
+        levels = reached[hits + starts[self.segments // self.thresholds]] if len(hits) else hits
+        added = np.diff(levels, prepend=0)
+        is_first = self.firsts == np.arange(len(hits))
+        added[is_first] = levels[is_first]
+        sums = np.bincount(self.segments, highest * added, minlength=len(objects) * self.thresholds)
         means = sums.reshape(len(objects), self.thresholds) / len(self.recalls)
-        return float(means[objects > 0].mean())
+        has_objects = objects > 0
+        means[~has_objects] = np.nan
+        overall = means[has_objects].mean(axis=0) if has_objects.any() else np.full(self.thresholds, np.nan)
+        return np.concatenate([overall, means.mean(axis=1)])

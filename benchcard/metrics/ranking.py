@@ -36,7 +36,10 @@ class _OfQueries(Offline):
     """The mean over queries of a figure of the first `k` documents."""
 
     # `evaluate` takes the first form that fits, and a mapping would fit a list.
-    takes = ({"predictions": _RANKED, "references": _NUMBERS}, {"predictions": _NUMBERS, "references": _NUMBERS})
+    takes: ClassVar[tuple[dict[str, object], ...]] = (
+        {"predictions": _RANKED, "references": _NUMBERS},
+        {"predictions": _NUMBERS, "references": _NUMBERS},
+    )
     figure: ClassVar[str]
     ranks: ClassVar[str] = "ranks"
     depth: ClassVar[int] = 10
@@ -130,12 +133,14 @@ class Recall100(Recall):
 class FloatIndexNdcg(Ndcg):
     """nDCG of a model's queries on the index of the float model."""
 
+    takes = Ndcg.takes[:1]
     figure, ranks = "float_index_ndcg_at_10", "float_index_ranks"
 
 
 class FloatIndexRecall(Recall):
     """The recall of a model's queries on the index of the float model."""
 
+    takes = Recall.takes[:1]
     figure, ranks = "float_index_recall_at_10", "float_index_ranks"
 
 

@@ -67,21 +67,29 @@ _DEFINITIONS = {
     "cosine_p1": "the first percentile of the cosines of the model's embeddings and the baseline's",
     "neighbor_overlap": "the share of the ten nearest texts by the baseline that the model has among its ten",
     "iou_mean": "the mean overlap (intersection over union) of the boxes that both models detect",
-    "agreement": "the share of predictions that equal the baseline's",
+    "agreement": "the share of predictions (of boxes, in object detection) that equal the baseline's",
     "lost": f"{_PREDICTIONS} right for the baseline and wrong for this row",
     "gained": f"{_PREDICTIONS} wrong for the baseline and right for this row",
     "swapped": f"{_PREDICTIONS} wrong for both, and differ",
     RECOVERY: "the first metric in % of the baseline's",
 }
 _INDEX = "where its queries search the baseline's embeddings of documents"
+_GAIN = "normalized discounted cumulative gain (nDCG) of the first ten documents"
+_RECALL = "of all relevant documents of a query, the share that is among the first"
 _METRIC_DEFINITIONS = {
-    "ndcg_at_10": "nDCG of the first ten documents",
-    "recall_at_10": "the share of relevant documents among the first ten",
-    "recall_at_100": "the share of relevant documents among the first 100",
-    "float_index_ndcg_at_10": f"nDCG of the row's first ten documents {_INDEX}",
-    "float_index_recall_at_10": f"the share of relevant documents among the row's first ten {_INDEX}",
-    "float_top_10_recall": f"the share of the baseline's first ten documents among the row's first ten, {_INDEX}",
+    "ndcg_at_10": _GAIN,
+    "mrr_at_10": "1 / the rank of the first relevant document, 0 where none is among the first ten",
+    "recall_at_10": f"{_RECALL} ten",
+    "recall_at_100": f"{_RECALL} 100",
+    "float_index_ndcg_at_10": f"{_GAIN} {_INDEX}",
+    "float_index_recall_at_10": f"{_RECALL} ten {_INDEX}",
+    "float_top_10_recall": "of the baseline's first ten documents, the share that is among the row's first ten "
+    f"{_INDEX}",
+    "map": "the mean average precision of boxes, over labels and overlaps with objects (IoU) of 0.50 to 0.95 at least",
 }
+# The Hub has these tags for data sets, and models of these tasks under another one.
+# Source: `hideInModels` in huggingface.js, packages/tasks/src/pipelines.ts.
+_TAGS_OF_MODELS = {"text-retrieval": "sentence-similarity"}
 
 _Times: TypeAlias = Mapping[Shape, TimeFigures | Failure | None]
 """The times of a row by shape, or why there are none; None where the spec asks for no timing."""
@@ -482,7 +490,8 @@ def _front_matter(results: RunResults) -> FrontMatter:
 
 
 def _pipeline_tag(task: str) -> str:
-    """Return the name that the Hub has for a task: that of the models that it loads, where the Hub has no such task."""
+    """Return the Hub's name of a task of models: that of the models that the task loads, where the Hub has none."""
+    task = _TAGS_OF_MODELS.get(task, task)
     known = task in PIPELINE_TAGS or task not in registry.tasks()
     return task if known else str(getattr(registry.task(task), "loads_as", task))
 

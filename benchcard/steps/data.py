@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -23,8 +22,8 @@ if TYPE_CHECKING:
 class RowsOutcome:
     """`samples` rows of a data set, with these numbers or all of them, divided into `items` inputs of a model.
 
-    The fingerprint is that of `datasets`. The facts become columns of the results, by name. The code makes the same
-    inputs without benchcard; None where no plain lines do.
+    The fingerprint is that of all rows that were read, also of other splits. The facts become columns of the results,
+    by name. The code makes the same inputs without benchcard; None where no plain lines do.
     """
 
     samples: Positive
@@ -154,6 +153,13 @@ def _inputs(
     from benchcard.tasks.trust import NOTE, trusted, trusting
 
     task, arguments = registry.task(request.task), request.task_args or {}
+    fingerprints = [data.fingerprint(rows)]
+
+    def load(name: str | None = None, split: str | None = None) -> datasets.Dataset:
+        others = _load(request, name, split)
+        fingerprints.append(data.fingerprint(others))
+        return others
+
     form = MappingOf({**task.arguments, "metric_args": MappingOf(open=True)})
     if mistakes := list(form.mistakes(arguments, "$.task_args")):
         raise SpecError(mistakes)
@@ -170,7 +176,7 @@ def _inputs(
             request.maximum,
             numbers,
             evaluated=isinstance(request, PrepareRequest),
-            load=partial(_load, request),
+            load=load,
         )
         prepared = task.prepare(rows, question)
         notes = [NOTE] if trusted() else []
@@ -190,7 +196,7 @@ def _inputs(
         # A task may join rows, as judgements of one query.
         **{**description, "rows": numbers, "samples": len(moments)},
         items=items,
-        fingerprint=data.fingerprint(rows),
+        fingerprint=" ".join(fingerprints),
         preprocessing_ns=(moments[-1] - moments[0]) * len(moments) // others if others > 0 else 0,
         notes=(*notes, *row_notes),
         facts=dict(prepared.facts),

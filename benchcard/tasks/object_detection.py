@@ -245,20 +245,21 @@ class _Objects:
                 expected = "objects with boxes (`bbox`) and labels (`category`)"
                 hint = f"name both: ref_keys: [{column}.boxes, {column}.labels], or two columns"
                 raise SpecError(Mistake(f"{_PLACE}[0]", actual, expected, hint))
-            others = {
-                name: (column, own)
-                for name, known in _OTHERS.items()
-                # Only boxes in pixels have areas in pixels.
-                if name != "areas" or form != "yolo"
-                for own in known
-                if own in fields
-            }
-            return cls((column, str(found[0])), (column, str(found[1])), others, form, fitting={*FORMATS})
+            keys = [f"{column}.{name}" for name in found]
         if len(keys) > 2:
             actual, expected = f"{len(keys)} columns", "one column of objects, or one of boxes and one of labels"
             raise SpecError(Mistake(_PLACE, actual, expected))
         boxes, categories = (_split(rows, key, f"{_PLACE}[{index}]") for index, key in enumerate(keys))
-        return cls(boxes, categories, {}, form, fitting={*FORMATS})
+        fields = _fields(rows.features[boxes[0]]) if boxes[1] else {}
+        others = {
+            name: (boxes[0], own)
+            for name, known in _OTHERS.items()
+            # Only boxes in pixels have areas in pixels.
+            if name != "areas" or form != "yolo"
+            for own in known
+            if own in fields
+        }
+        return cls(boxes, categories, others, form, fitting={*FORMATS})
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -280,7 +281,7 @@ class _Objects:
         values, names = _value(row, self.boxes), _value(row, self.categories)
         where = f"row {number} of `{'.'.join(filter(None, self.boxes))}`"
         try:
-            boxes = np.asarray(values, dtype=np.float64).reshape(len(names or ()), 4)
+            boxes = np.asarray(values or [], dtype=np.float64).reshape(len(names or ()), 4)
         except (TypeError, ValueError) as error:
             expected = f"a box of four numbers for each of its {len(names or ())} labels"
             raise SpecError(Mistake(f"{_PLACE}[0]", where, expected, "correct the row")) from error

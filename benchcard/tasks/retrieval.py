@@ -19,7 +19,7 @@ from benchcard.errors import Mistake, SpecError
 from benchcard.spec.schema import Either, ListOf, MappingOf, Text, ValueType
 from benchcard.tasks import InputCode, Prepared, Question, Row, Usage, data, text
 from benchcard.tasks.feature_extraction import SIMILARITIES, FeatureExtraction, choose_similarity, load_encoder
-from benchcard.tasks.ranks import nearest, ranks, scores, share_found
+from benchcard.tasks.ranks import Scores, nearest, ranks, scores, share_found
 from benchcard.utils.text import pluralize
 
 if TYPE_CHECKING:
@@ -122,6 +122,8 @@ class TextRetrieval(FeatureExtraction):
             "repeated": "{repeated} {repeated:row has|rows have} the query of an earlier row: they count as one query",
             "unanswered": "{unanswered} of {queries} queries {unanswered:has|have} no relevant document: "
             "{unanswered:it is|they are} not scored",
+            "itself": "{itself} of {queries} queries {itself:has|have} the id of a document that is not judged "
+            "relevant: this document is not in the ranking of {itself:the query|such a query}",
         }
         return Prepared(
             items.evaluated(reader) if question.evaluated else items.calibrating(reader),
@@ -155,9 +157,10 @@ class TextRetrieval(FeatureExtraction):
 
         Of equal scores, the first document of the corpus is first.
         """
-        similarity, judged = str(context["similarity"]), msgspec.convert(memos, list[list[int]])
+        similarity, of_rows = str(context["similarity"]), msgspec.convert(memos, list[tuple[list[int], list[int]]])
+        judged, itself = [places for places, _ in of_rows], [places for _, places in of_rows]
         queries, documents = _split(kept, owners)
-        own = scores(queries, documents, similarity)
+        own = _scores(queries, documents, similarity, itself)
         if baseline is None:
             return [
                 {"ranks": ranks(of_query, places), "float_index_ranks": None, "float_top_10_recall": None}
@@ -167,7 +170,7 @@ class TextRetrieval(FeatureExtraction):
             rankings = (ranks(of_query, places) for of_query, places in zip(own, judged, strict=True))
             return [{"ranks": each, "float_index_ranks": each, "float_top_10_recall": 1.0} for each in rankings]
         float_queries, index = _split(baseline, owners)
-        mixed, floats = scores(queries, index, similarity), scores(float_queries, index, similarity)
+        mixed, floats = (_scores(each, index, similarity, itself) for each in (queries, float_queries))
         return [
             {
                 "ranks": ranks(of_query, places),
@@ -182,6 +185,15 @@ def _split(kept: Arrays, owners: Sequence[int]) -> tuple[np.ndarray, np.ndarray]
     """Return the embeddings of queries, which are the first items of their rows, and those of documents."""
     is_query = np.diff(np.asarray(owners), prepend=-1) > 0
     return kept["embedding"][is_query], kept["embedding"][~is_query]
+
+
+def _scores(
+    queries: np.ndarray, documents: np.ndarray, similarity: str, left_out: Sequence[list[int]]
+) -> Iterator[Scores]:
+    """Yield the scores of all documents for one query after the other; the lowest for those that it leaves out."""
+    for of_query, places in zip(scores(queries, documents, similarity), left_out, strict=True):
+        of_query[places] = -np.inf
+        yield of_query
 
 
 @dataclass(frozen=True)
@@ -206,13 +218,14 @@ class _Items:
     def evaluated(self, reader: _Reader) -> Iterator[Row]:
         """Yield a row for each distinct query. The documents of the corpus are divided among the rows in order."""
         judged, documents, repeated = reader.read()
-        for number, (query, relevance) in enumerate(judged.items()):
+        for number, (query, judgement) in enumerate(judged.items()):
             start, end = (index * len(documents) // len(judged) for index in (number, number + 1))
             row = self._row(query, documents[start:end])
+            relevance, itself = judgement.relevance, sorted(judgement.itself - judgement.relevance.keys())
             counts = {"queries": 1, "searched": end - start, "repeated": 0 if number else repeated}
-            counts["unanswered"] = int(reader.is_judged and not relevance)
+            counts |= {"unanswered": int(reader.is_judged and not relevance), "itself": int(bool(itself))}
             reference = list(relevance.values()) if reader.is_judged else None
-            yield replace(row, reference=reference, memo=list(relevance), counts={**row.counts, **counts})
+            yield replace(row, reference=reference, memo=(list(relevance), itself), counts={**row.counts, **counts})
 
     def _row(self, query: str, documents: Sequence[str]) -> Row:
         pooled = [self.of_queries.model_text(query), *map(self.of_documents.model_text, documents)]
@@ -230,6 +243,16 @@ class _Corpus:
     def add(self, name: str, document: str) -> None:
         """Add a document; one with the text of an earlier one has its place."""
         self.places[name] = self.texts.setdefault(document, len(self.texts))
+
+
+@dataclass
+class _Judged:
+    """What is known of a query: the relevance of documents by their places, those that are not relevant left out, and
+    the places of the documents that have its id.
+    """
+
+    relevance: dict[int, float] = field(default_factory=dict)
+    itself: set[int] = field(default_factory=set)
 
 
 class _Reader:
@@ -280,18 +303,21 @@ class _Reader:
         for block in data.numbered_blocks(self._rows, columns, self._question):
             yield from block
 
-    def read(self) -> tuple[dict[str, dict[int, float]], list[str], int]:
-        """Return the relevance of documents by each distinct query, those that are not relevant left out; the
-        documents, by whose places these are; and how many rows have a query of an earlier row.
+    def read(self) -> tuple[dict[str, _Judged], list[str], int]:
+        """Return what is known of each distinct query; the documents, by whose places these are; and how many rows have
+        a query of an earlier row.
 
         Of two judgements the better one counts, and below 0 is not relevant, as in trec_eval.
         """
         queries, corpus = self.query_texts(), self.corpus()
-        judged: dict[str, dict[int, float]] = {}
+        judged: dict[str, _Judged] = {}
         count = 0
         for number, row in self._whole():
-            relevance = judged.setdefault(self.query(row, number, queries), {})
+            query = judged.setdefault(self.query(row, number, queries), _Judged())
+            relevance = query.relevance
             count += 1
+            if self._by_id and (own := corpus.places.get(str(row[self._query]))) is not None:
+                query.itself.add(own)
             names = self.documents(row, number, corpus)
             for name, value in zip(names, self._relevance(row, number, len(names)) if self.is_judged else ()):
                 if value > 0:

@@ -365,3 +365,15 @@ def test_a_difference_of_few_changed_examples_seldom_excludes_nothing():
         low, high = found.difference.low, found.difference.high
         excluded += low is not None and high is not None and not low <= 0 <= high
     assert excluded <= 0.08 * runs
+
+
+def test_an_interval_holds_its_own_figure() -> None:
+    """Also of a metric that examples which repeat move to one side, as the mean average precision."""
+
+    def distinct(indices: NDArray[np.intp]) -> float:
+        return len(np.unique(indices)) / 40
+
+    estimate = bootstrap_metric(distinct, 40)
+    assert estimate.low is not None
+    assert estimate.low < 0.7
+    assert estimate.value == estimate.high == 1

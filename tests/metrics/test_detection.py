@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from benchcard.errors import SpecError
-from benchcard.metrics import boxes, fidelity
+from benchcard.metrics import boxes, detection, fidelity
 from benchcard.metrics.compute import MetricInputs, compute_metric
 from benchcard.metrics.detection import MeanAveragePrecision
 from benchcard.metrics.examples import examples_of
@@ -75,6 +75,40 @@ def test_figures_of_chosen_images_are_those_of_pycocotools(count, labels, larges
     assert {"map", "map_50", "map_75", "map_small"} <= set(figures)
     assert ("map_large" in figures) == (largest > 100)
     assert 0 < figures["map"].score(every) < figures["map_50"].score(every) < 1
+
+
+@pytest.mark.usefixtures("pycocotools")
+def test_shortcuts_give_what_pycocotools_gives(monkeypatch):
+    """For images with boxes of labels that they have no objects of, more than count of one label among them."""
+    predictions, references = images(40, 3, labels=6)
+    draw = np.random.default_rng(0)
+    corners = draw.uniform(0, 90, (150, 2))
+    many = {"boxes": np.concatenate([corners, corners + 40], axis=1).tolist(), "labels": [5] * 150}
+    predictions.append({**many, "scores": draw.random(150).round(1).tolist()})
+    references.append({"boxes": [], "labels": [], "areas": [], "crowds": []})
+    figures = MeanAveragePrecision()._compute(predictions, references, class_metrics=True)
+    monkeypatch.setattr(
+        detection, "_overlaps", lambda evaluation, *where: type(evaluation).computeIoU(evaluation, *where)
+    )
+    monkeypatch.setattr(
+        detection, "_matches", lambda evaluation, *where: type(evaluation).evaluateImg(evaluation, *where)
+    )
+    assert figures == MeanAveragePrecision()._compute(predictions, references, class_metrics=True)
+
+
+@pytest.mark.usefixtures("pycocotools")
+def test_a_choice_of_images_is_computed_once_for_all_figures(monkeypatch):
+    """Also for the interval and the test of each."""
+    chosen = []
+    compute = detection._Matches.means
+    monkeypatch.setattr(detection._Matches, "means", lambda self, indices: chosen.append(1) or compute(self, indices))
+    figures = MeanAveragePrecision().examples(*images(20, 3), class_metrics=True)
+    assert len(figures) > 8
+    for _ in range(2):
+        for indices in (np.arange(20), np.arange(10)):
+            scores = [figure.score(indices) for figure in figures.values()]
+    assert len(set(scores)) > 4
+    assert len(chosen) == 2 * 4  # all, small, medium and large objects
 
 
 @pytest.mark.usefixtures("pycocotools")

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from benchcard import registry
+from benchcard.errors import SpecError
 from benchcard.metrics.compute import MetricInputs, compute_metric
 from benchcard.metrics.examples import examples_of
 
@@ -41,3 +42,10 @@ def test_queries_without_a_relevant_document_do_not_count():
         assert examples_of(name, more)[name].score(np.arange(len(SCORES))) == pytest.approx(figure.value)
         assert (figure.info.higher_is_better, figure.info.unit) == (True, "share")
         assert compute_metric(name, MetricInputs([[1.0]], [[0.0]]))[name].value is None
+
+
+@pytest.mark.parametrize("name", ["float_index_ndcg_at_10", "float_index_recall_at_10"])
+def test_figures_of_the_float_index_need_rankings_of_a_corpus(name):
+    """Scores of the documents of a query, as those of `text-ranking`, are not a ranking in another index."""
+    with pytest.raises(SpecError, match=name):
+        compute_metric(name, INPUTS)

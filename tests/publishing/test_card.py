@@ -9,11 +9,12 @@ import pandas as pd
 import pytest
 import tiny_text
 
-from benchcard import Benchmark, Results
+from benchcard import Benchmark, Results, registry
 from benchcard.analysis.gains import Gain
 from benchcard.analysis.times import TimeFigures
+from benchcard.card.frontmatter.hubterms import PIPELINE_TAGS
 from benchcard.errors import CardError
-from benchcard.publishing.facts import _time_figures, default_slug, make_facts
+from benchcard.publishing.facts import _pipeline_tag, _time_figures, default_slug, make_facts
 from benchcard.run.record import Search, Trial
 from benchcard.utils.values import Interval, Shape
 
@@ -98,6 +99,13 @@ def test_only_metrics_are_among_the_metrics(results):
     assert results.card().front_matter["metrics"] == ["accuracy"]
     times = ["total_time_in_seconds", "samples_per_second", "latency_in_seconds"]
     assert results.card("classic").front_matter["metrics"] == ["accuracy", *times]
+
+
+@pytest.mark.parametrize("task", registry.tasks())
+def test_the_tag_of_a_task_is_one_of_models(task):
+    """`text-retrieval` is one of data sets; its models are those of `sentence-similarity`."""
+    assert _pipeline_tag(task) in PIPELINE_TAGS - {"text-retrieval", "multiple-choice", "other"}
+    assert task not in PIPELINE_TAGS or task == "text-retrieval" or _pipeline_tag(task) == task
 
 
 def test_local_folders_have_to_be_brought(results):

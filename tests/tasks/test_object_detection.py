@@ -199,13 +199,14 @@ def test_references_are_the_same_in_every_form(model, tmp_path, columns, feature
 
 
 def test_areas_and_crowds_of_the_data_are_kept(model, tmp_path):
-    """And calibration reads no references."""
+    """Also where the fields of boxes and labels are named; and calibration reads no references."""
     columns = {"objects": [{"bbox": [[0, 0, 9, 9]], "category": [1], "area": [12.5], "iscrowd": [True]}]}
     fields = {"area": datasets.List(datasets.Value("float64")), "iscrowd": datasets.List(datasets.Value("bool"))}
     objects = {"bbox": datasets.List(BOX), "category": datasets.List(NAMED), **fields}
     data = write_data(tmp_path / "data", columns, {"objects": objects}, rows=1)
-    ((reference,), _) = references(model, data, tmp_path / "prepared")
-    assert (reference["areas"], reference["crowds"]) == ([12.5], [1])
+    for index, keys in enumerate((["objects"], ["objects.bbox", "objects.category"])):
+        ((reference,), _) = references(model, data, tmp_path / f"prepared{index}", ref_keys=keys)
+        assert (reference["areas"], reference["crowds"]) == ([12.5], [1])
     assert references(model, data, tmp_path / "without", ref_keys=[])[0] == [None]
 
 
@@ -229,6 +230,13 @@ def test_boxes_that_cannot_be_are_refused(model, tmp_path, boxes, asked, message
     data = write_data(tmp_path / "data", {"objects": [{"bbox": boxes, "category": [0]}]}, rows=1)
     with pytest.raises(SpecError, match=message):
         references(model, data, tmp_path / "prepared", task_args=asked)
+
+
+def test_an_image_may_have_no_objects_in_place_of_empty_lists(model, tmp_path):
+    """As data sets from several sources have it."""
+    columns = {"objects": [{"bbox": BOXES[0], "category": CATEGORIES[0]}, {"bbox": None, "category": None}]}
+    found, _ = references(model, write_data(tmp_path / "data", columns, rows=2), tmp_path / "prepared")
+    assert found[1] == {"boxes": [], "labels": [], "areas": [], "crowds": []}
 
 
 def test_boxes_over_the_edge_and_without_area_are_counted(model, tmp_path):

@@ -9,6 +9,7 @@ import pytest
 import tiny_text
 
 from benchcard import Benchmark, testing
+from benchcard.analysis import compare
 from benchcard.errors import ArtifactError, SpecError
 from benchcard.evaluation.rows import Rows
 from benchcard.metrics.compute import MetricInputs, compute_metric
@@ -32,13 +33,15 @@ CONFIGURATIONS = [
 README = "\n".join(["---", "configs:", *CONFIGURATIONS, "---"])
 
 
-def write_beir(folder, judged=tuple(JUDGED), **changes):
-    """Judgements, documents and queries in the form of BEIR."""
-    queries, documents, scores = map(list, zip(*judged))
-    ids = {"query-id": [f"q{query}" for query in queries], "corpus-id": [f"d{document}" for document in documents]}
+def write_beir(folder, judged=tuple(JUDGED), mark="q", documents=CORPUS, **changes):
+    """Judgements, documents and queries in the form of BEIR; ids of queries start with a mark, those of documents with
+    `d`.
+    """
+    queries, places, scores = map(list, zip(*judged))
+    ids = {"query-id": [f"{mark}{query}" for query in queries], "corpus-id": [f"d{place}" for place in places]}
     testing.write_data(folder / "judged", {"validation": {**ids, "score": scores, **changes}})
-    for name, texts, mark in (("corpus", CORPUS, "d"), ("queries", ASKED, "q")):
-        columns = {"_id": [f"{mark}{index}" for index in range(len(texts))], "text": texts}
+    for name, texts, own in (("corpus", documents, "d"), ("queries", ASKED, mark)):
+        columns = {"_id": [f"{own}{index}" for index in range(len(texts))], "text": texts}
         if name == "corpus":
             columns["title"] = ["", *["the"] * (len(texts) - 2), ""]
         testing.write_data(folder / name, {name: columns})
@@ -122,7 +125,7 @@ def test_data_in_the_form_of_beir_are_read(model, tmp_path):
     data = write_beir(tmp_path / "data")
     outcome = data_steps.prepare(beir_request(model, data), tmp_path, lambda done, total: None)
     rows = Rows(tmp_path)
-    assert rows.memos == [[3, 5], [0], [], [8], [10, 11, 30]]
+    assert rows.memos == [[[3, 5], []], [[0], []], [[], []], [[8], []], [[10, 11, 30], []]]
     assert rows.references == [[2, 1], [1], [], [1], [2, 2, 1]]
     # The title makes another text of the last document but one; the last one has none, as the first.
     assert outcome.items == 5 + len(CORPUS) - 1
@@ -130,6 +133,15 @@ def test_data_in_the_form_of_beir_are_read(model, tmp_path):
     assert "1 of 5 queries has no relevant document: it is not scored" in outcome.notes
     tokens = sum(rows.items.item(index)["input_ids"].size for index in range(outcome.items))
     assert tokens == 5 * (4 + 1 + 2) + (len(CORPUS) - 2) * (4 + 2 + 2) + (4 + 1 + 2)
+
+
+def test_a_document_with_the_id_of_its_query_is_left_out(model, tmp_path):
+    """As in BEIR's evaluation; one that is judged relevant stays."""
+    data = write_beir(tmp_path / "data", [(0, 3, 2), (1, 1, 1)], mark="d")
+    outcome = data_steps.prepare(beir_request(model, data), tmp_path, lambda done, total: None)
+    assert Rows(tmp_path).memos == [[[3], [0]], [[1], []]]
+    expected = "1 of 2 queries has the id of a document that is not judged relevant: "
+    assert f"{expected}this document is not in the ranking of the query" in outcome.notes
 
 
 def test_all_judgements_of_a_chosen_query_count(model, tmp_path):
@@ -155,7 +167,7 @@ def test_queries_with_one_document_need_no_labels(model, tmp_path):
     keys = {"primary": "query", "secondary": "answer"}
     outcome = tiny_text.prepare(TASK, model, data, tmp_path, data_keys=keys)
     assert (outcome.samples, outcome.items) == (3, 6)
-    assert Rows(tmp_path).memos == [[0, 1], [1], [2]]
+    assert Rows(tmp_path).memos == [[[0, 1], []], [[1], []], [[2], []]]
     assert "1 row has the query of an earlier row: they count as one query" in outcome.notes
     assert any("every document in `answer` counts as relevant" in note for note in outcome.notes)
     assert outcome.code is not None
@@ -190,8 +202,9 @@ def test_queries_search_the_index_of_the_baseline(similarity):
     owners = [0] * 21 + [1] * 20 + [2] * 22
     kept, baseline = ({"embedding": draw.standard_normal((63, 4)).astype(np.float32)} for _ in range(2))
     is_query = np.isin(np.arange(63), (0, 21, 41))
-    places = [[4, 50, 9], [30], [59, 0]]
-    found = TextRetrieval().predictions(kept, owners, places, {"similarity": similarity}, baseline)
+    places, left_out = [[4, 50, 9], [30], [59, 0]], [[7, 8], [], [*range(20, 40)]]
+    memos = list(zip(places, left_out))
+    found = TextRetrieval().predictions(kept, owners, memos, {"similarity": similarity}, baseline)
 
     def order(queries, documents):
         queries, documents = queries["embedding"][is_query], documents["embedding"][~is_query]
@@ -200,7 +213,8 @@ def test_queries_search_the_index_of_the_baseline(similarity):
             "dot": queries @ documents.T,
             "euclidean": -np.linalg.norm(queries[:, None] - documents, axis=2),
         }[similarity]
-        return np.argsort(-scores, axis=1).tolist()
+        rankings = np.argsort(-scores, axis=1).tolist()
+        return [[place for place in ranking if place not in left_out[row]] for row, ranking in enumerate(rankings)]
 
     own, mixed, floats = order(kept, kept), order(kept, baseline), order(baseline, baseline)
     for number, of_query in enumerate(found):
@@ -208,7 +222,7 @@ def test_queries_search_the_index_of_the_baseline(similarity):
         assert of_query["float_index_ranks"] == [1 + mixed[number].index(place) for place in places[number]]
         share = len(set(mixed[number][:10]) & set(floats[number][:10])) / 10
         assert of_query["float_top_10_recall"] == pytest.approx(share)
-    itself = TextRetrieval().predictions(baseline, owners, places, {"similarity": similarity}, baseline)
+    itself = TextRetrieval().predictions(baseline, owners, memos, {"similarity": similarity}, baseline)
     assert all(each["ranks"] == each["float_index_ranks"] and each["float_top_10_recall"] == 1 for each in itself)
     alone = MetricInputs(itself, [None] * 3)
     assert compute_metric("float_top_10_recall", alone)["float_top_10_recall"].value == 1
@@ -285,3 +299,32 @@ def test_a_run_compares_int8_queries_with_the_float_index(model, tmp_path):
     unjudged = Benchmark(**spec, dataset=dataset).run(tmp_path / "unjudged", progress=False).quality
     assert unjudged.failure.isna().all(), list(unjudged.failure)
     assert unjudged.float_top_10_recall[0] == 1
+
+
+@pytest.mark.slow
+def test_runs_are_compared_on_one_corpus_alone(model, tmp_path):
+    """With the baseline's index for each row; the same queries in another corpus give other figures."""
+    judged = [(index // 2, index, 1) for index in range(28)]
+    runs = []
+    for name, documents in (("a", CORPUS), ("b", [*CORPUS[:-2], " ".join(WORDS[:4])])):
+        path = write_beir(tmp_path / name / "data", judged, documents=documents)
+        dataset = {"path": str(path), "name": "judged", "eval_split": "validation"}
+        fixed = {"quantization_approach": "dynamic", "task_args": PARTS, "explain": False}
+        benchmark = Benchmark(
+            task=TASK,
+            model=str(model),
+            dataset=dataset,
+            grid={"apply_quantization": [False, True]},
+            fixed=fixed,
+            duration=0,
+        )
+        runs.append(benchmark.run(tmp_path / name / "run", progress=False))
+    first, second = runs
+    for record in first.records.records:
+        for name, figure in compare._examples(record, first.records, False).items():
+            assert figure.score(np.arange(figure.count)) == pytest.approx(first.quality[name][record.configuration.row])
+    itself = first.compare(first, times=False).frame
+    assert len(itself) == 2 * len(TextRetrieval.metrics)
+    assert set(itself.verdict[itself.row_a == 1]) == {compare.ALIKE}
+    assert itself.paired[itself.figure == "float_index_ndcg_at_10"].all()
+    assert set(first.compare(second, times=False).frame.verdict) == {compare.OTHER_DATA}

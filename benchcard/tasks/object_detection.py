@@ -69,6 +69,7 @@ class ObjectDetection:
     has_length = False
     outputs: tuple[Mapping[str, int], ...] = ({"logits": 3, "pred_boxes": 3},)
     adds_class = True
+    libraries = ("pycocotools",)
     arguments: Mapping[str, ValueType] = MappingProxyType(
         {"label_mapping": MappingOf(open=True), "box_format": Text(lambda: FORMATS), "threshold": Number(0, 1)}
     )

@@ -98,7 +98,8 @@ def test_reasons_are_those_of_weights(results):
     assert notes == [
         f"rows {rows} are quantized without the weights of 3 `Gather` and 2 `Gemm`: see `benchcard show --explain`"
     ]
-    assert not results.models.saturation_risk.any()
+    risks = results.models.set_index("row").saturation_risk  # of other rows on processors whose int8 sums saturate
+    assert not any(risks[row_of(results, *values)] for values in WEIGHTS)
     assert "computed in float32" not in " ".join(results.notes)
 
 

@@ -81,7 +81,7 @@ def test_spec_and_script_run(name, tmp_path, monkeypatch, capsys):
 
     results = Results.load(tmp_path / "run")
     assert results.failures.empty
-    metric = specs[0].fixed["metrics"][0]
+    metric = results.metrics[0]
     quality = results.quality.set_index("row")
     assert quality[metric].notna().all()
     pytorch = quality[quality["framework"] == "pytorch"][metric].iloc[0]

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import ast
 import re
+from importlib.util import find_spec
 from pathlib import Path
 from urllib.parse import unquote
 
 import pytest
+from ruamel.yaml import YAML
 
 from benchcard import Benchmark
 
@@ -54,3 +56,15 @@ def test_the_spec_of_the_readme_is_valid():
     call = next(node for node in ast.walk(ast.parse(block)) if isinstance(node, ast.Call))
     benchmark = Benchmark(**{keyword.arg: ast.literal_eval(keyword.value) for keyword in call.keywords})
     assert {row["framework"] for row in benchmark.configurations} == {"onnxruntime", "pytorch"}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_yaml_is_valid_and_whole_specs_can_be_run(page, tmp_path):
+    """Each YAML block can be read, and one with a task, a model and data is a spec without mistakes."""
+    blocks = re.findall(r"```yaml\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)
+    for block in blocks:
+        content = YAML(typ="safe").load(block)
+        is_known = content.get("task") != "lm-eval" or find_spec("lm_eval")  # which knows the names of its tasks
+        if is_known and {"task", "model", "dataset"} <= content.keys():
+            (tmp_path / "spec.yaml").write_text(block, encoding="utf-8")
+            assert len(Benchmark.from_spec(tmp_path / "spec.yaml").configurations)

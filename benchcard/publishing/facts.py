@@ -10,7 +10,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, TypeAlias
 
-from benchcard import registry
 from benchcard.analysis import metric_info, row_facts
 from benchcard.analysis.frames.columns import row_parameters
 from benchcard.analysis.frames.models import model_columns
@@ -25,7 +24,7 @@ from benchcard.analysis.run_results import RunResults
 from benchcard.analysis.times import TimeFigures, prices, row_times
 from benchcard.card.facts import Data, Facts, Figures, FrontMatter, Metric, Noise, Plain, Row, figure
 from benchcard.card.frontmatter import fields
-from benchcard.card.frontmatter.hubterms import LICENSES, PIPELINE_TAGS
+from benchcard.card.frontmatter.hubterms import LICENSES
 from benchcard.card.frontmatter.merge import OWN_SOURCE
 from benchcard.card.layouts import reproduce
 from benchcard.card.layouts.figures import format_shape
@@ -87,9 +86,10 @@ _METRIC_DEFINITIONS = {
     f"{_INDEX}",
     "map": "the mean average precision of boxes, over labels and overlaps with objects (IoU) of 0.50 to 0.95 at least",
 }
-# The Hub has these tags for data sets, and models of these tasks under another one.
+# The Hub knows models of these tasks by another name: it has the first for data sets alone, and not the second. A
+# package's own task keeps its name, so that its card is the same where the package is not installed.
 # Source: `hideInModels` in huggingface.js, packages/tasks/src/pipelines.ts.
-_TAGS_OF_MODELS = {"text-retrieval": "sentence-similarity"}
+_TAGS_OF_MODELS = {"text-retrieval": "sentence-similarity", "lm-eval": "text-generation"}
 
 _Times: TypeAlias = Mapping[Shape, TimeFigures | Failure | None]
 """The times of a row by shape, or why there are none; None where the spec asks for no timing."""
@@ -479,7 +479,7 @@ def _front_matter(results: RunResults) -> FrontMatter:
     return FrontMatter(
         license=own.get("license"),
         library_name=own.get("library_name"),
-        pipeline_tag=_pipeline_tag(results.spec.task),
+        pipeline_tag=_TAGS_OF_MODELS.get(results.spec.task, results.spec.task),
         base_model=results.spec.get("base_model") or (model.name if model is not None and not model.local else None),
         datasets=tuple(datasets),
         metrics=results.metrics,
@@ -487,13 +487,6 @@ def _front_matter(results: RunResults) -> FrontMatter:
         tags=("benchcard", *(["onnx"] if is_onnx else []), *(["quantized"] if is_quantized else [])),
         extra={name: value for name, value in metadata.items() if name not in own},
     )
-
-
-def _pipeline_tag(task: str) -> str:
-    """Return the Hub's name of a task of models: that of the models that the task loads, where the Hub has none."""
-    task = _TAGS_OF_MODELS.get(task, task)
-    known = task in PIPELINE_TAGS or task not in registry.tasks()
-    return task if known else str(getattr(registry.task(task), "loads_as", task))
 
 
 def _is_on_hub(source: Source) -> bool:

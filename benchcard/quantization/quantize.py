@@ -29,6 +29,7 @@ from benchcard.graphs.files import copy_model, model_files, without_weights
 from benchcard.graphs.graph import Graph, PreparedModel, graph_of, load_graph, prepare_model
 from benchcard.graphs.runtime import LIBRARY_ERRORS
 from benchcard.quantization import checks
+from benchcard.quantization.indexed import IndexedModel
 from benchcard.quantization.operators import (
     check_settings,
     count_integer_operators,
@@ -112,6 +113,7 @@ def _quantize_static(prepared: PreparedModel, target: Path, settings: Quantizati
         quantizer = ONNXQuantizer(*start, QuantizationMode.QLinearOps, True, *end)
     else:
         quantizer = QDQQuantizer(*start, *end)
+        quantizer.model = IndexedModel(quantizer.model.model)
     quantizer.quantize_model()
     quantizer.model.save_model_to_file(str(target), prepared.needs_external_weights)
 

@@ -12,7 +12,7 @@ from onnx import ModelProto, NodeProto, TensorProto
 from onnxruntime.quantization.onnx_model import ONNXModel
 
 
-class IndexedModel(ONNXModel):
+class IndexedModel(ONNXModel):  # type: ignore[misc]  # the package has no types
     """An `ONNXModel` with the same result of each method, for `QDQQuantizer`, which only adds nodes and weights."""
 
     def __init__(self, model: ModelProto) -> None:

@@ -141,15 +141,29 @@ def everything(folder: Path) -> bytes:
     return b"".join(path.read_bytes() for path in folder.rglob("*") if path.is_file())
 
 
+@pytest.fixture(scope="module")
+def local_quality(ground, tmp_path_factory):
+    """The quality of each row of the tiny grid, run here."""
+    path = tmp_path_factory.mktemp("local") / "run"
+    return quality(Benchmark.from_spec(spec_with(ground, SPEC + TINY)).run(path, progress=False))
+
+
 @pytest.mark.slow
-def test_a_job_gives_the_figures_of_a_local_run(ground, place, tmp_path, capsys):
-    """Rows, quality and threads are those of a local run, and the card names backend and arguments. A second call asks
-    for nothing. No secret of the environment is in the run directory, in what was sent, or on the screen.
+def test_a_job_gives_the_figures_of_a_local_run(ground, place, local_quality, tmp_path, capsys):
+    """Rows, quality and threads are those of a local run, and the card names backend and arguments. Ctrl-C asks nothing
+    of the job, the same command brings its records home, and a further one asks for nothing. No secret of the
+    environment is in the run directory, in what was sent, or on the screen.
     """
-    local = Benchmark.from_spec(spec_with(ground, SPEC + TINY)).run(tmp_path / "local", progress=False)
+
+    def interrupt(event):
+        raise KeyboardInterrupt
+
     benchmark = Benchmark.from_spec(place.spec(ground))
+    with pytest.raises(KeyboardInterrupt):
+        benchmark.run(tmp_path / "run", progress=interrupt)
     results = benchmark.run(tmp_path / "run")
-    assert quality(results) == quality(local)
+    assert results.failures.empty
+    assert quality(results) == local_quality
     assert results.time["ratio"].notna().all()
     assert results.time["threads"].tolist() == [1, 1]
     card = results.card("classic").text
@@ -193,20 +207,6 @@ def test_a_job_that_was_stopped_is_continued_by_another(ground, place, tmp_path)
     assert place.started() == 2
     assert {name: (path / "steps" / name / "outcome.json").read_bytes() for name in before} == before
     assert "evaluate" in CliRunner().invoke(main, ["logs", str(path)]).output
-
-
-@pytest.mark.slow
-def test_a_client_that_was_killed_finds_its_job_again(ground, place, tmp_path):
-    """Ctrl-C asks nothing of the job, and the same command brings its records home without another job."""
-    path, benchmark = tmp_path / "run", Benchmark.from_spec(place.spec(ground))
-
-    def interrupt(event):
-        raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        benchmark.run(path, progress=interrupt)
-    assert benchmark.run(path, progress=False).failures.empty
-    assert place.started() == 1
 
 
 @pytest.mark.slow

@@ -47,11 +47,15 @@ class Pipeline:
         return row.record()
 
     def prepare(self, configuration: Configuration) -> None:
-        """Ask for the rows of data sets that a row needs, so that mistakes in the data show before slow steps."""
+        """Ask for the rows of data sets that a row needs, and for its inputs in phases, whose lengths the task checks,
+        so that mistakes in data and lengths show before slow steps.
+        """
         row = RowPipeline(self._shared, configuration)
         _failure(row.prepare)
         if row.calibrates:
             _failure(row.sample)
+        if configuration["duration"] > 0 and self._shared.traits.phases_of(configuration):
+            row.shape()
 
     def _compare(self, row: RowPipeline) -> None:
         """Ask for the intervals of a row's metrics, and for their differences from the baseline's where it has one."""

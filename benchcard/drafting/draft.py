@@ -29,7 +29,7 @@ from benchcard.sources.resolve import RENAMED
 from benchcard.spec.parameters import ALIASES, CALIBRATION_DEFAULTS, DATASET
 from benchcard.spec.presets import presets
 from benchcard.spec.spec import read_spec
-from benchcard.tasks import Usage, default_metrics
+from benchcard.tasks import Usage, default_metrics, task_phases
 from benchcard.tasks.labels import model_names
 from benchcard.utils.plain import checked, plain
 from benchcard.utils.text import join_names, quote_names
@@ -406,11 +406,14 @@ def _measuring(model: Model, task: str, usage: Usage | None, choices: Mapping[st
         sizes = "what models of this task are commonly run with"
         measuring["batch_sizes"] = Choice(list(usage.batch_sizes), sizes)
     if usage is not None and usage.input_length is not None:
-        maximum = model.maximum
+        # In phases of generation, another token follows the text.
+        has_next = bool(task_phases(registry.task(task), _arguments(choices)))
+        maximum = model.maximum and model.maximum - has_next
         length = min(usage.input_length, maximum or usage.input_length)
         why = "tokens in a timed text, as is common for this task"
         if length == maximum:
-            why = "tokens in a timed text: the most that the model takes"
+            beside = " beside the next token" if has_next else ""
+            why = f"tokens in a timed text: the most that the model takes{beside}"
         measuring["input_lengths"] = Choice([length], why)
     if is_free:
         measuring["duration"] = Choice(_DURATION, "seconds of timing for each configuration and size")

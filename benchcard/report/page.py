@@ -31,7 +31,7 @@ BASELINE, RECOMMENDED, OTHER = "baseline", "recommended", "other"
 _FOLD = re.compile(r"(?:</?details>|<summary>[^<>]*</summary>|\s)*")
 _HIGHER_IS_BETTER: Mapping[str, bool | None] = {
     **{name: info.higher_is_better for name, info in COMPARISONS.items()},
-    **dict.fromkeys((RATIO, "cpu_ratio", THROUGHPUT, SIZE_SAVED, MEMORY_SAVED, "output_snr_db"), True),
+    **dict.fromkeys((RATIO, "cpu_ratio", THROUGHPUT, "tokens_per_s", SIZE_SAVED, MEMORY_SAVED, "output_snr_db"), True),
     **dict.fromkeys((LATENCY_MEAN, "latency_p99_ms", SIZE, BITS, "memory_mb"), False),
     **dict.fromkeys(("cpu_ms", "core_seconds_per_1000", "cost_per_million"), False),
 }

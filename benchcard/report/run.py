@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, TypeAlias
 
-from benchcard.analysis.frames.columns import interval_columns, to_records
+from benchcard.analysis.frames.columns import interval_columns, to_records, with_bounds
 from benchcard.analysis.public_names import public_message
 from benchcard.analysis.reasons import format_loss
 from benchcard.analysis.run_results import RunResults
@@ -28,11 +28,18 @@ from benchcard.utils.values import Shape
 # The figures by which rows are ranked, one of each task, and the other ones.
 _LEADING, _FURTHER = list(FIDELITY)[:4], list(FIDELITY)[4:]
 # The figures that follow the first metric, where they exist, the most important ones first.
+_FIRST_FIGURES = (RECOVERY, *_LEADING, RATIO, CPU_RATIO)
 _FIGURES = (
-    *(RECOVERY, *_LEADING, RATIO, CPU_RATIO, LATENCY_MEAN, "cpu_ms", COST),
+    *(LATENCY_MEAN, "tokens_per_s", "cpu_ms", COST),
     *(SIZE, "size_saved", "bits_per_weight", "memory_mb", "memory_saved"),
     *(THROUGHPUT, "latency_p99_ms", "core_seconds_per_1000", "output_snr_db", *_FURTHER, CHANGED),
 )
+# Those with a column for each phase of generation. In the phase `token`, throughput is the tokens per second; those of
+# prompts are in the column of texts that are read without phases.
+_OF_PHASES = {
+    "token": (LATENCY_MEAN, "tokens_per_s", "core_seconds_per_1000", COST),
+    "prompt": (LATENCY_MEAN, THROUGHPUT, "core_seconds_per_1000", COST),
+}
 Cells: TypeAlias = Mapping[str, Any]
 """The cells of a row of the frames, by column."""
 
@@ -61,12 +68,15 @@ def _rows(results: RunResults, facts: Facts, max_drop: float | None) -> Rows:
     for row, (card_row, model, evaluated) in enumerate(zip(facts.rows, models, quality)):
         for timed in [each for each in times if each["row"] == row] or [{}]:
             cells.append({**model, **evaluated, **timed, **_card_columns(card_row, _shape(timed)), "row": row})
-    numbers = [each["row"] for each in cells]
+    numbers, phase = [each["row"] for each in cells], facts.shapes[0].phase if facts.shapes else None
     names = full_tables.row_names(facts)
     metrics = {metric.name: metric.higher_is_better for metric in facts.metrics}
     all_names = [name for metric in metrics for name in (metric, f"{metric}_difference")]
     titles = {**full_tables.figure_headers(metrics), **full_tables.TIME_COLUMNS, **full_tables.CPU_COLUMNS}
-    columns = page.figure_columns(cells, [*all_names[:1], *_FIGURES, *all_names[1:]], metrics, titles)
+    columns = page.figure_columns(cells, [*all_names[:1], *_FIRST_FIGURES], metrics, titles)
+    columns += _phase_columns(facts, cells, titles)
+    others = [_without_phase(each, facts.rows[each["row"]]) for each in cells]
+    columns += page.figure_columns(others, [*_FIGURES, *all_names[1:]], metrics, titles)
     unsure = [each.get(DETECTABLE) == 0 and each["row"] not in facts.baselines for each in cells]
     columns = [_marked(column, unsure) if column.title == titles[RATIO] else column for column in columns]
     shapes = [figures.format_shape(shape) if (shape := _shape(each)) else "" for each in cells]
@@ -87,7 +97,7 @@ def _rows(results: RunResults, facts: Facts, max_drop: float | None) -> Rows:
         groups=[f"{facts.rows[row].examples} {facts.baseline_of(row)} {shape}" for row, shape in zip(numbers, shapes)],
         columns=columns,
         filters=filters,
-        x=titles[_time_axis(facts)],
+        x={**titles, **full_tables.PHASE_COLUMNS.get(phase or "", {})}[_time_axis(facts)],
         y=_quality_axis(facts),
     )
 
@@ -136,6 +146,28 @@ def _card_columns(row: Row, shape: Shape | None) -> dict[str, float | None]:
     shown = {**row.figures, **row.metrics, **times}
     known = {name: value for name, value in shown.items() if value is not None}
     return {key: cell for name, value in known.items() for key, cell in interval_columns(name, value).items()}
+
+
+def _phase_columns(facts: Facts, cells: Sequence[Cells], titles: Mapping[str, str]) -> list[Column]:
+    """Return the times of each phase of generation under its own headers; a row has those of all phases at its size."""
+    columns = []
+    for phase, names in _OF_PHASES.items():
+        timed = [_in_phase(facts.rows[each["row"]], _shape(each), phase) for each in cells]
+        columns += page.figure_columns(timed, names, {}, {**titles, **full_tables.PHASE_COLUMNS[phase]})
+    return columns
+
+
+def _in_phase(row: Row, shape: Shape | None, phase: str) -> Cells:
+    """Return the figures of the card in a phase, at the size of a shape; empty without phases."""
+    return _card_columns(row, replace(shape, phase=phase)) if shape and shape.phase in _OF_PHASES else {}
+
+
+def _without_phase(cells: Cells, row: Row) -> Cells:
+    """Return the cells of a row without those of columns of a phase, and with the tokens per second of prompts."""
+    if not (prompt := _in_phase(row, _shape(cells), "prompt")):
+        return cells
+    others = {name: value for name, value in cells.items() if name not in _OF_PHASES["prompt"]}
+    return {**others, **{name: prompt.get(name) for name in with_bounds("tokens_per_s")}}
 
 
 def _layers(results: RunResults, facts: Facts) -> str:

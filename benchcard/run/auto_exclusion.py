@@ -1,19 +1,20 @@
 """`node_exclusion: auto`: the search for the nodes to keep in float32, as further steps of its row.
 
-Every trial is a `quantize`, an `evaluate` and a `score` step like any other, so a search is resumed and shared. The
-resulting set, given as a fixed list, asks for the same steps. The order of trials is left to
+Every trial is a `quantize`, an `evaluate`, and a `score` or `compare` step like any other, so a search is resumed and
+shared. The resulting set, given as a fixed list, asks for the same steps. The order of trials is left to
 `quantization.sensitivity.minimal_set`, the ranking of layers to `quantization.sensitivity.losses`.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cached_property
 
-from benchcard.metrics.info import default_max_drop
+from benchcard.metrics.info import FIDELITY, default_max_drop
 from benchcard.quantization.sensitivity.minimal_set import minimal_set
 from benchcard.run.record import Search, Trial
 from benchcard.run.row import Make, RowPipeline
-from benchcard.steps.evaluate import ScoreOutcome
+from benchcard.steps.evaluate import CompareOutcome, EvaluateOutcome, ScoreOutcome
 from benchcard.steps.models import ExportOutcome
 from benchcard.steps.quantize import QuantizeOutcome, RankOutcome, RankRequest
 from benchcard.steps.step import NotRun, Outcome, StepFailed
@@ -29,8 +30,9 @@ RANKED_SAMPLES = 4
 class AutoExclusion:
     """The search of one row.
 
-    `make` returns the quantized model with given exclusions. `max_drop` is the largest allowed loss of the first
-    metric, in its unit; None for one point of it.
+    It goes by the first metric, or by the figure of fidelity by which the task chooses, where there is a baseline to
+    compare with. `make` returns the quantized model with given exclusions. `max_drop` is the largest allowed loss of
+    what it goes by, in its unit; None for one point of it, or 0.05 nats.
     """
 
     row: RowPipeline
@@ -47,8 +49,12 @@ class AutoExclusion:
         quantized = self.make(())
         if baseline.planned:
             return self._plan(quantized)
-        self._metric, value = next(iter(baseline.values.metrics.items()))
-        info = baseline.values.readings[self._metric]
+        if self._figure:
+            self._metric, info = self._figure, FIDELITY[self._figure]
+            value: float | None = float(bool(info.higher_is_better))  # that of equal outputs
+        else:
+            self._metric, value = next(iter(baseline.values.metrics.items()))
+            info = baseline.values.readings[self._metric]
         self._sign, value = self._direction(info.higher_is_better, value)
         max_drop = default_max_drop(info.unit) if self.max_drop is None else self.max_drop
         self._floor = self._sign * value - max_drop - _ROUNDING
@@ -75,9 +81,26 @@ class AutoExclusion:
             max_trials=self.max_trials,
         )
 
+    @cached_property
+    def _figure(self) -> str:
+        """The figure of fidelity that the search goes by; empty for the first metric."""
+        return self.row.shared.traits.excludes_by if self.row.baseline() else ""
+
+    def _predict(self, model: Outcome[QuantizeOutcome] | Outcome[ExportOutcome]) -> Outcome[EvaluateOutcome]:
+        return self.row.shared.ask(self.row.evaluating(*self.row.converted(model)))
+
     def _score(self, model: Outcome[QuantizeOutcome] | Outcome[ExportOutcome]) -> Outcome[ScoreOutcome]:
-        predictions = self.row.shared.ask(self.row.evaluating(*self.row.converted(model)))
-        return self.row.shared.ask(self.row.scoring(predictions))
+        return self.row.shared.ask(self.row.scoring(self._predict(model)))
+
+    def _compare(self, model: Outcome[QuantizeOutcome]) -> Outcome[CompareOutcome]:
+        return self.row.shared.ask(self.row.comparing(self._predict(model)))
+
+    def _value(self, model: Outcome[QuantizeOutcome]) -> float | None:
+        """Return what the search goes by, of a model."""
+        if not self._figure:
+            return self._score(model).values.metrics.get(self._metric)
+        interval = (self._compare(model).values.fidelity or {}).get(self._figure)
+        return None if interval is None else interval.value
 
     def _baseline(self) -> Outcome[ScoreOutcome]:
         """Return the metrics of the row's baseline, or of its own float graph where it has no baseline."""
@@ -102,7 +125,7 @@ class AutoExclusion:
             return self._trials[nodes].is_enough
         value = None
         try:
-            value = self._score(self.make(nodes)).values.metrics.get(self._metric)
+            value = self._value(self.make(nodes))
         except StepFailed as failed:
             if isinstance(failed.failure, NotRun):
                 raise
@@ -122,8 +145,9 @@ class AutoExclusion:
 
     def _plan(self, quantized: Outcome[QuantizeOutcome]) -> Search:
         """Ask for the most steps that a search can have, where the pipeline only lists steps."""
-        self._score(quantized)
+        ask = self._compare if self._figure else self._score
+        ask(quantized)
         self._rank(quantized)
         for number in range(1, self.max_trials):
-            self._score(self.make((f"trial {number} within {self.max_drop}",)))
+            ask(self.make((f"trial {number} within {self.max_drop}",)))
         return Search((), False, False, (), 0, "", 0.0, None, self.max_drop or 0.0, self.max_trials)

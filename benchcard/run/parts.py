@@ -134,6 +134,6 @@ def is_complete(directory: RunDirectory, plan: Plan) -> bool:
         missing = missing or (outcome is None and request.kind != MetricRequest.kind)
         return outcome or NotRun(request.kind, "NotRun", "")
 
-    pipeline = Pipeline(plan, info.sources, traits_of(plan), look_up, info.default_threads)
+    pipeline = Pipeline(plan, info.sources, traits_of(plan, info.traits), look_up, info.default_threads)
     timed = [directory.stored_parts(group.key) for group in groups([pipeline.record(row) for row in plan])]
     return not missing and all(parts and all(part.outcome for part in parts) for parts in timed)

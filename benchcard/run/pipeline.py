@@ -15,12 +15,8 @@ from benchcard.run.row import RowPipeline, Shared
 from benchcard.run.traits import Traits
 from benchcard.sources.resolve import Sources
 from benchcard.spec.plan import Configuration, Plan
-from benchcard.steps.evaluate import CompareRequest
 from benchcard.steps.step import Ask, StepFailed
 from benchcard.utils.values import Failure
-
-# The resamples of an interval suffice to compare this many models; only a larger number is part of the request.
-FEW_MODELS = 25
 
 
 class Pipeline:
@@ -47,32 +43,20 @@ class Pipeline:
         return row.record()
 
     def prepare(self, configuration: Configuration) -> None:
-        """Ask for the rows of data sets that a row needs, so that mistakes in the data show before slow steps."""
+        """Ask for the rows of data sets that a row needs, and for its inputs in phases, whose lengths the task checks,
+        so that mistakes in data and lengths show before slow steps.
+        """
         row = RowPipeline(self._shared, configuration)
         _failure(row.prepare)
         if row.calibrates:
             _failure(row.sample)
+        if configuration["duration"] > 0 and self._shared.traits.phases_of(configuration):
+            row.shape()
 
     def _compare(self, row: RowPipeline) -> None:
         """Ask for the intervals of a row's metrics, and for their differences from the baseline's where it has one."""
-        inputs, predictions, number = row.outcomes.prepare, row.outcomes.evaluate, row.configuration.baseline
-        if inputs is None or predictions is None:
-            return
-        baseline = row.baseline()
-        models = self._shared.plan.compared_with(number) if baseline and number is not None else 0
-        row.ask(
-            CompareRequest(
-                metrics=row.metrics(),
-                task=row.task,
-                seed=row.configuration["seed"],
-                models=models if models > FEW_MODELS else 1,
-                inputs=inputs,
-                predictions=predictions,
-                baseline=baseline,
-                baseline_outputs=row.baseline_outputs(predictions),
-                scripts=self._shared.sources.scripts,
-            )
-        )
+        if row.outcomes.prepare is not None and row.outcomes.evaluate is not None:
+            row.ask(row.comparing(row.outcomes.evaluate))
 
 
 def _failure(action: Callable[[], object]) -> Failure | None:

@@ -62,6 +62,7 @@ class Search:
         is_minimal: Whether every smaller set was tried.
         trials: All sets that were tried, in order; the first is empty.
         candidates: Number of quantized nodes that were ranked.
+        metric: The metric, or figure of fidelity, that decided.
         baseline: The metric of the baseline; `value` is that of the resulting model.
     """
 

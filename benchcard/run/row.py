@@ -24,7 +24,14 @@ from benchcard.sources.resolve import Sources
 from benchcard.spec.parameters import AUTO_DEFAULTS
 from benchcard.spec.plan import Configuration, Plan, calibration_method
 from benchcard.steps.data import PrepareRequest, RowsOutcome, RowsRequest, SampleRequest, ShapeRequest
-from benchcard.steps.evaluate import EvaluateOutcome, EvaluateRequest, MetricRequest, ScoreOutcome, ScoreRequest
+from benchcard.steps.evaluate import (
+    CompareRequest,
+    EvaluateOutcome,
+    EvaluateRequest,
+    MetricRequest,
+    ScoreOutcome,
+    ScoreRequest,
+)
 from benchcard.steps.models import CastRequest, ConvertRequest, ExportOutcome, ExportRequest, path_of
 from benchcard.steps.quantize import CalibrateRequest, ExplainRequest, QuantizeOutcome, QuantizeRequest
 from benchcard.steps.step import AnyRequest, Ask, Outcome, Request, StepFailed
@@ -40,6 +47,8 @@ Make = Callable[[Sequence[str]], Outcome[QuantizeOutcome]]
 # How many samples the outputs of a quantized model are compared on, and how many of its layers are named.
 EXPLAINED_SAMPLES = 8
 EXPLAINED_LAYERS = 3
+# The resamples of an interval suffice to compare this many models; only a larger number is part of the request.
+FEW_MODELS = 25
 # The arguments of a framework that say which graph it is.
 _GRAPH_ARGUMENTS = ("opset", "file_name", "inputs", "outputs", "layout")
 
@@ -321,6 +330,22 @@ class RowPipeline:
             higher_is_better=self.configuration["higher_is_better"] or None,
             inputs=self.prepare_outcome(),
             predictions=predictions,
+            baseline_outputs=self.baseline_outputs(predictions),
+            scripts=self.shared.sources.scripts,
+        )
+
+    def comparing(self, predictions: Outcome[EvaluateOutcome]) -> CompareRequest:
+        """Return the request for intervals of the metrics of predictions, and for differences from the baseline's."""
+        baseline, number = self.baseline(), self.configuration.baseline
+        models = self.shared.plan.compared_with(number) if baseline and number is not None else 0
+        return CompareRequest(
+            metrics=self.metrics(),
+            task=self.task,
+            seed=self.configuration["seed"],
+            models=models if models > FEW_MODELS else 1,
+            inputs=self.prepare_outcome(),
+            predictions=predictions,
+            baseline=baseline,
             baseline_outputs=self.baseline_outputs(predictions),
             scripts=self.shared.sources.scripts,
         )

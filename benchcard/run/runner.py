@@ -141,7 +141,7 @@ class _Run:
         self._directory = directory
         self._timeout_s = timeout_s
         self._threads = directory.info.default_threads
-        traits = traits_of(plan)
+        traits = traits_of(plan, directory.info.traits)
         self._new_pipeline = partial(Pipeline, plan, sources, traits, default_threads=self._threads)
         self._pipeline = self._new_pipeline(self._result)
         planned = planned_steps(plan, sources, traits, self._threads)

@@ -20,7 +20,8 @@ class Traits:
 
     `decides_by` is empty where configurations are chosen by the first metric. `joins_rows` is whether the task makes
     predictions of all rows at once, with the baseline's outputs. `phases` are those of the task by its arguments as
-    JSON, the one that decides first, where there are any.
+    JSON, the one that decides first, where there are any. `excludes_by` is the figure of fidelity that
+    `node_exclusion: auto` goes by, empty for the first metric, as in runs of earlier versions.
     """
 
     has_length: bool = False
@@ -30,6 +31,7 @@ class Traits:
     counts_tokens: bool = False
     joins_rows: bool = False
     phases: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    excludes_by: str = ""
 
     @property
     def deciding_phase(self) -> str | None:
@@ -59,7 +61,8 @@ class Traits:
 
 
 def traits_of(plan: Plan, stored: Traits | None = None) -> Traits:
-    """Return the traits of the task of a plan and of its frameworks: stored ones only of a task that is not installed.
+    """Return the traits of the task of a plan and of its frameworks: stored ones only of a task that is not installed,
+    and what a search goes by, which is that of the run it was begun in.
 
     Raises:
         BenchcardError: The task is not installed, and there are no stored traits.
@@ -84,4 +87,5 @@ def traits_of(plan: Plan, stored: Traits | None = None) -> Traits:
             if (phases := task_phases(task, row["task_args"] or {}))
             for arguments in [canonical_json(row["task_args"])]
         },
+        stored.excludes_by if stored else getattr(task, "decides_by", ""),
     )

@@ -184,8 +184,8 @@ FILE_NAME = "framework_args.file_name"
 # The names of older cards, and the keyword of `Benchmark(...)`.
 ALIASES: Mapping[str, str] = MappingProxyType({"model": "name_or_path", "model_name_or_path": "name_or_path"})
 
-# The limits of the search of `node_exclusion: auto`: the largest loss of the first metric (None for 0.01, or 1 for a
-# metric in %) and the largest number of quantized models to evaluate.
+# The limits of the search of `node_exclusion: auto`: the largest loss of the figure that decides (None for 0.01, 1 for
+# a metric in %, or 0.05 nats) and the largest number of quantized models to evaluate.
 AUTO_DEFAULTS: Mapping[str, int | None] = MappingProxyType({"max_drop": None, "max_trials": 16})
 
 CALIBRATION_DEFAULTS: Mapping[str, str | int] = MappingProxyType({"method": "minmax", "num_calibration_samples": 100})

@@ -210,8 +210,8 @@ class Task(Protocol):
     arrays of all items by name, the row of each item, the memo of each row, and the arrays of the row's baseline (its
     own for the baseline itself), or None where there is none. What `prediction` returns is then stored and not read.
 
-    A task may have an attribute `decides_by`: the figure of fidelity by which configurations are chosen instead of the
-    first metric.
+    A task may have an attribute `decides_by`: the figure of fidelity by which configurations and the exclusions of
+    `node_exclusion: auto` are chosen instead of the first metric.
 
     A task may have the attributes `predicts_tokens`, whether its logits are of tokens and not of labels, and
     `counts_tokens`, whether throughput is shown in tokens, too; or `adds_class`, whether its logits may have another

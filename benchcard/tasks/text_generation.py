@@ -19,7 +19,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from benchcard.errors import ArtifactError, Mistake, SpecError
+from benchcard.errors import Mistake, SpecError
 from benchcard.export.cache import cache_shape
 from benchcard.graphs.cache import past_names
 from benchcard.spec.schema import Boolean, Number, ValueType
@@ -146,6 +146,10 @@ class TextGeneration:
 
         In the phase `prompt`, the cache is empty. In the phase `token`, there is one token, with `input_length` before
         it, whose keys and values `(batch, heads, tokens, width) float32` are random numbers.
+
+        Raises:
+            SpecError: The model takes no token more than `input_length`, in the phase `token`.
+            ArtifactError: The model takes no inputs of that length.
         """
         texts = text.load_texts(model)
         if phase is None:
@@ -154,11 +158,9 @@ class TextGeneration:
             input_length = min(text.DEFAULT_LENGTH, (texts.maximum or text.DEFAULT_LENGTH + 1) - 1)
         past = input_length if phase == "token" else 0
         if past and texts.maximum is not None and past >= texts.maximum:
-            limit = f"{texts.maximum}, the token limit of {model}"
-            raise ArtifactError(
-                f"The input length {past} leaves no room for a next token below {limit}. Use `input_lengths` of at "
-                f"most {texts.maximum - 1}."
-            )
+            expected = f"at most {texts.maximum - 1}, one token less than the token limit of {model}"
+            hint = "with `use_cache`, the next token must fit into the model, too"
+            raise SpecError(Mistake("$.input_lengths", str(past), expected, hint))
         arrays, _ = texts.timed(batch_size, input_length + (past > 0), seed)
         tokens = slice(past, None)
         cache, generator = cache_shape(load_config(model)), np.random.default_rng(seed)

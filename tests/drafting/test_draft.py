@@ -423,7 +423,9 @@ def test_names_of_labels_show_the_column_of_references(tmp_path):
 
 
 def test_a_language_model_needs_no_references(tmp_path):
-    """The draft of a decoder has a column of texts, perplexity and no reference, and reads without an edit."""
+    """The draft of a decoder has a column of texts, perplexity and no reference, and reads without an edit. With a
+    cache, its length leaves room for the next token.
+    """
     from transformers import GPT2Config, GPT2LMHeadModel
 
     model = tmp_path / "model"
@@ -435,6 +437,10 @@ def test_a_language_model_needs_no_references(tmp_path):
     expected = {"task": "text-generation", "metrics": ["perplexity"], "dataset": {"data_keys": {"primary": "text"}}}
     assert holds(draft.values(), expected)
     assert "ref_keys" not in draft.to_yaml()
+    assert draft.values()["input_lengths"] == [32]
+    cached = draft_spec(model, data, task_args={"use_cache": True})
+    assert cached.values()["input_lengths"] == [31]
+    assert "the most that the model takes beside the next token" in cached.to_yaml()
     assert list(draft_spec(model).missing) == [place for place in NO_DATA if place != "dataset.ref_keys"]
 
 

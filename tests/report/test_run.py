@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import re
 import shutil
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
+from types import SimpleNamespace
 
+import pandas as pd
 import pytest
 from browser import browser
 from click.testing import CliRunner
@@ -18,7 +20,7 @@ from benchcard.cli.commands import main
 from benchcard.errors import BenchcardError
 from benchcard.publishing.facts import make_facts
 from benchcard.report import run
-from benchcard.utils.values import Interval
+from benchcard.utils.values import Interval, Shape
 
 __all__ = ["browser"]
 
@@ -111,6 +113,52 @@ def test_a_cost_is_an_axis_where_a_price_is_given(results):
     assert axes[title]["better"] == -1
     expected = priced.time["cost_per_million"].tolist()
     assert [figure and figure[0] for figure in axes[title]["figures"]] == pytest.approx(expected)
+
+
+def test_times_of_all_phases_stand_in_each_row(results):
+    """A row of either phase has the time per token, the time to first token and both tokens per second under the
+    headers of the card, and the ratio of its own phase; rows without phases keep their columns beside them.
+    """
+    facts, alone = make_facts(results), Shape(1, 8)
+    figures = {
+        Shape(1, 8, "token"): {"latency_mean_ms": 2.0, "throughput_per_s": 500.0, "tokens_per_s": 500.0, "ratio": 1.5},
+        Shape(1, 8, "prompt"): {
+            "latency_mean_ms": 4.0,
+            "throughput_per_s": 250.0,
+            "tokens_per_s": 2000.0,
+            "ratio": 2.0,
+        },
+    }
+    single = {alone: {"latency_mean_ms": 8.0, "throughput_per_s": 125.0, "tokens_per_s": 1000.0, "ratio": 1.0}}
+    times = [figures, *([single] * (len(facts.rows) - 1))]
+    rows = tuple(
+        replace(
+            row, times={shape: {name: Interval(value) for name, value in each.items()} for shape, each in of.items()}
+        )
+        for row, of in zip(facts.rows, times)
+    )
+    facts = replace(facts, rows=rows, shapes=(*figures, alone))
+    frame = pd.DataFrame(
+        {"row": row, **asdict(shape), **each} for row, of in enumerate(times) for shape, each in of.items()
+    )
+    stand_in = SimpleNamespace(
+        models=results.models, quality=results.quality, time=frame, describe_files=lambda max_drop: []
+    )
+    columns = {column.title: column for column in run._rows(stand_in, facts, None).columns}
+    values = {title: [each and each.value for each in column.figures[:3]] for title, column in columns.items()}
+    expected = {
+        "time per token (ms)": [2.0, 2.0, None],
+        "generation (tokens/s)": [500.0, 500.0, None],
+        "time to first token (ms)": [4.0, 4.0, None],
+        "prefill (tokens/s)": [2000.0, 2000.0, 1000.0],
+        "throughput (prompts/s)": [250.0, 250.0, None],
+        "times as fast as the baseline": [1.5, 2.0, 1.0],
+        "latency (ms)": [None, None, 8.0],
+        "throughput (samples/s)": [None, None, 125.0],
+    }
+    assert {title: values[title] for title in expected} == expected
+    assert "throughput (tokens/s)" not in columns
+    assert [columns[title].higher_is_better for title in [*expected][:4]] == [False, True, False, True]
 
 
 def test_the_page_explains_itself(results, text):

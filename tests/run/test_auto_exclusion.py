@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,9 +14,15 @@ from benchcard import Benchmark, Results
 from benchcard.errors import SpecError
 from benchcard.metrics.info import MetricInfo
 from benchcard.run.auto_exclusion import AutoExclusion
+from benchcard.run.planned import planned_steps
+from benchcard.run.traits import traits_of
+from benchcard.sources.resolve import unresolved_sources
 from benchcard.spec.parameters import AUTO_DEFAULTS
-from benchcard.steps.evaluate import ScoreOutcome
+from benchcard.spec.plan import make_plan
+from benchcard.steps.evaluate import CompareOutcome, ScoreOutcome
+from benchcard.steps.quantize import RankOutcome
 from benchcard.steps.step import Outcome
+from benchcard.utils.values import Interval
 
 DIGITS = Path(__file__).parents[2] / "examples" / "digits"
 CULPRIT = "vit.layers.0.layernorm_before/Add"
@@ -99,6 +107,8 @@ def test_a_point_may_be_lost_where_nobody_says(unit, baseline, value, point):
     """One of a metric in %, else 0.01: a row that loses less needs no exclusion."""
 
     class Known(AutoExclusion):
+        _figure = ""
+
         def _baseline(self):
             values = ScoreOutcome(metrics={"f1": baseline}, readings={"f1": MetricInfo(True, unit)})
             return Outcome("score", "", Path(), values)
@@ -108,6 +118,60 @@ def test_a_point_may_be_lost_where_nobody_says(unit, baseline, value, point):
 
     search = Known(None, None, lambda nodes: None, **AUTO_DEFAULTS).search()
     assert (search.nodes, search.is_enough, search.max_drop) == ((), True, point)
+
+
+@pytest.mark.parametrize(("divergence", "is_enough"), [(0.049, True), (0.051, False)])
+def test_a_search_goes_by_the_figure_that_decides(divergence, is_enough):
+    """A better perplexity does not make up for outputs that are far from the baseline's: 0.05 nats may be lost."""
+
+    class Known(AutoExclusion):
+        _figure = "kl_mean"
+
+        def _baseline(self):
+            readings = {"perplexity": MetricInfo(False, "per token")}
+            return Outcome("score", "", Path(), ScoreOutcome(metrics={"perplexity": 20.0}, readings=readings))
+
+        def _compare(self, made):
+            return Outcome(
+                "compare", "", Path(), CompareOutcome(figures={}, fidelity={"kl_mean": Interval(divergence)})
+            )
+
+        def _rank(self, made):
+            return Outcome("rank", "", Path(), RankOutcome(nodes=()))
+
+    search = Known(None, None, lambda nodes: None, **AUTO_DEFAULTS).search()
+    assert (search.metric, search.baseline, search.value) == ("kl_mean", 0.0, divergence)
+    assert (search.max_drop, search.is_enough) == (0.05, is_enough)
+
+
+@pytest.mark.parametrize(
+    ("fields", "expected"),
+    [
+        ({}, {"compare": 3, "score": 2}),
+        # A run that an earlier version began keeps its search.
+        ({"stored": {"excludes_by": ""}}, {"compare": 1, "score": 4}),
+        ({"grid": {"apply_quantization": [True]}}, {"compare": 1, "score": 4}),
+    ],
+    ids=["divergence", "an earlier version", "no baseline"],
+)
+def test_trials_of_a_language_model_are_compared(fields, expected):
+    """Trials are compared with the baseline, and only the row's own model is scored; by the first metric they are
+    scored, as in runs of earlier versions, and where there is no baseline to compare with.
+    """
+    spec = Benchmark(
+        task="text-generation",
+        model="me/model",
+        dataset={"path": "me/data", "eval_split": "validation"},
+        grid=fields.get("grid", {"apply_quantization": [False, True]}),
+        fixed={"quantization_approach": "dynamic", "node_exclusion": {"auto": {"max_trials": 3}}},
+        duration=0,
+    ).spec
+    plan = make_plan(spec)
+    stored = fields.get("stored")
+    traits = traits_of(plan, None if stored is None else replace(traits_of(plan), **stored))
+    steps = planned_steps(plan, unresolved_sources(spec), traits, 1)[-1]
+    kinds = Counter(kind for kind, _ in {(step.kind, step.key) for step in steps})
+    assert {kind: kinds[kind] for kind in expected} == expected
 
 
 @pytest.mark.slow

@@ -13,8 +13,8 @@ import pytest
 from benchcard import Benchmark, registry
 from benchcard.errors import BenchcardError, SpecError
 from benchcard.measure.significance import RESAMPLES, draws_for
-from benchcard.run.pipeline import FEW_MODELS
 from benchcard.run.planned import planned_steps
+from benchcard.run.row import FEW_MODELS
 from benchcard.run.traits import traits_of
 from benchcard.sources.resolve import unresolved_sources
 from benchcard.spec import spec as specs

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterator, Mapping, Sequence
 
 from benchcard.analysis import row_facts
@@ -20,8 +19,6 @@ from benchcard.utils.text import pluralize
 # Activations that the quantizer or the runtime fuses with the node before them; others of their kind stay in float32.
 _FUSED_ACTIVATIONS = frozenset(("Clip", "Relu"))
 _TRY_UINT8 = "try `activations_dtype: uint8`, with which ONNX Runtime fuses more nodes with the conversions around them"
-# Kernels that only a quantized graph has.
-_QUANTIZED_KERNEL = re.compile(r"Q(Linear|Gemm|Attention|LSTM)|DynamicQuantize|(MatMul|Conv)Integer|MatMul(NBits|Bnb4)")
 # The parts of a call's time, by the numbers that kernels compute in.
 _TIME_PARTS = {
     "8 bits": "8-bit kernels",
@@ -131,7 +128,7 @@ def explain_row(records: Records, record: Record, quality: Mapping[int, float], 
         kernels = row_facts.kernels_of(record)
         if record.quantized:
             yield from [_name_kernels(kernels)] if kernels else ()
-        elif any(kernel.numbers == "conversion" or _QUANTIZED_KERNEL.match(kernel.name) for kernel in kernels):
+        elif row_facts.is_quantized(record):
             yield "Its graph was already quantized, and is run unchanged."
         elif record.digest is not None:
             cast = ": its graph is in float16, with inputs and outputs in float32" if record.outcomes.cast else ""

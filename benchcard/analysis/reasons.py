@@ -38,8 +38,8 @@ def model_file(record: Record) -> Outcome[ModelFile] | None:
 
 def run_notes(records: Records) -> list[str]:
     """Return notes on quantized rows that are computed in float32, on operators whose weights no node has quantized, on
-    rows whose outputs depend on the batch, on rows whose graphs cut texts that others do not, and on runs of an earlier
-    version.
+    rows whose outputs depend on the batch, on rows whose graphs cut texts that others do not, on quantized baselines,
+    and on runs of an earlier version.
     """
 
     def subject(rows: Sequence[Record]) -> str:
@@ -67,6 +67,18 @@ def run_notes(records: Records) -> list[str]:
     for batches, note in padding.NOTES.items():
         if affected := [record for record in records.records if _batches(record) == batches]:
             notes.append(f"the outputs of {_name_rows(affected)} {note}")
+    compared_with = {each.configuration.baseline for each in records.records} - {None}
+    if len(records.records) > 1 and (
+        baselines := [
+            record
+            for record in records.records
+            if record.configuration.row in compared_with and row_facts.is_quantized(record)
+        ]
+    ):
+        notes.append(
+            f"{subject(baselines)} quantized, and others are compared with {'it' if len(baselines) == 1 else 'them'}: "
+            "differences, fidelity and ratios are not those from a float model. Add one, or name it by `baseline`"
+        )
     compared = (record.outcomes.compare for record in records.records)
     if any(outcome and outcome.values.fidelity is None for outcome in compared):
         notes.append(

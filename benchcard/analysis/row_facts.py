@@ -20,6 +20,8 @@ from benchcard.utils.values import Interval
 _UNCERTAIN = FigureUncertainty(None, None)
 # Kernels that only a quantized graph has.
 _QUANTIZED_KERNEL = re.compile(r"Q(Linear|Gemm|Attention|LSTM)|DynamicQuantize|(MatMul|Conv)Integer|MatMul(NBits|Bnb4)")
+# Numbers of 8 bits and fewer, by the names of `graphs.weights`.
+_FEW_BITS = re.compile(r"u?int[248]$|fp4|nf4|float8")
 # Operators whose 8-bit kernels multiply a weight.
 _PRODUCTS = frozenset(("Attention", "Conv", "ConvTranspose", "Gemm", "LSTM", "MatMul"))
 
@@ -185,9 +187,15 @@ def kernels_of(record: Record) -> tuple[Kernel, ...]:
 
 def is_quantized(record: Record) -> bool:
     """Return whether a row's model is quantized: by benchcard, by its framework, or before it was given."""
-    return record.quantized or any(
-        kernel.numbers in ("8 bits", "conversion") or _QUANTIZED_KERNEL.match(kernel.name)
-        for kernel in kernels_of(record)
+    convert = record.outcomes.convert
+    stored = convert.values.kinds if convert else ()
+    return (
+        record.quantized
+        or any(map(_FEW_BITS.match, stored))
+        or any(
+            kernel.numbers in ("8 bits", "conversion") or _QUANTIZED_KERNEL.match(kernel.name)
+            for kernel in kernels_of(record)
+        )
     )
 
 

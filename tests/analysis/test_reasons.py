@@ -291,7 +291,10 @@ def test_a_graph_that_came_quantized_is_not_called_unquantized():
     )
     for kernel, is_quantized in ((INTEGER, True), (PAIRS, True), (("MatMulNBits", "float", 1, 0.5), True)):
         assert row_facts.is_quantized(made([FLOAT_MATMUL, kernel])) == is_quantized
-    assert not row_facts.is_quantized(made([FLOAT_MATMUL, SOFTMAX]))
+    converted = made([FLOAT_MATMUL, SOFTMAX])
+    for kinds, is_quantized in (({"float32": 9}, False), ({"float16": 9}, False), ({"float32": 1, "int8": 9}, True)):
+        converted.outcomes.convert = outcome(SimpleNamespace(kinds=kinds))
+        assert row_facts.is_quantized(converted) == is_quantized
 
 
 def test_a_quantized_baseline_is_noted():

@@ -119,8 +119,8 @@ def short_name(parameters: Mapping[str, Plain], varied: Collection[str], quantiz
     `quantized` is whether its model is known to be quantized, also where `apply_quantization` does not say so.
     """
     texts = {name: _value_in_name(name, value) for name, value in parameters.items() if name in varied}
-    if quantized:
-        texts.pop(_QUANTIZES, None)
+    if quantized and texts.get(_QUANTIZES):
+        texts[_QUANTIZES] = "as it is"
     if not any(text for name, text in texts.items() if name != MACHINE):
         texts[""] = "quantized" if quantized or parameters.get(_QUANTIZES) is True else "as it is"
     return ", ".join(filter(None, texts.values()))

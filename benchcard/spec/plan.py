@@ -45,8 +45,9 @@ class FrameworkTraits:
         """Return the attributes of a registered framework."""
         framework = registry.framework(name)
         names = (framework.running, framework.parameters, framework.arguments)
+        running, parameters, arguments = (tuple(sorted(group)) for group in names)
         precisions = {name: dict(values) for name, values in getattr(framework, "precisions", {}).items()}
-        return cls(framework.format, *(tuple(sorted(group)) for group in names), precisions)
+        return cls(framework.format, running, parameters, arguments, precisions)
 
     def precision(self, parameters: Mapping[str, Any]) -> str | None:
         """Return the `frameworks.protocol.Precision` of a row that benchcard does not quantize; None for float32."""

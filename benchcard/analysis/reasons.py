@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterator, Mapping, Sequence
 
 from benchcard.analysis import row_facts
@@ -20,8 +19,6 @@ from benchcard.utils.text import pluralize
 # Activations that the quantizer or the runtime fuses with the node before them; others of their kind stay in float32.
 _FUSED_ACTIVATIONS = frozenset(("Clip", "Relu"))
 _TRY_UINT8 = "try `activations_dtype: uint8`, with which ONNX Runtime fuses more nodes with the conversions around them"
-# Kernels that only a quantized graph has.
-_QUANTIZED_KERNEL = re.compile(r"Q(Linear|Gemm|Attention|LSTM)|DynamicQuantize|(MatMul|Conv)Integer|MatMul(NBits|Bnb4)")
 # The parts of a call's time, by the numbers that kernels compute in.
 _TIME_PARTS = {
     "8 bits": "8-bit kernels",
@@ -41,8 +38,8 @@ def model_file(record: Record) -> Outcome[ModelFile] | None:
 
 def run_notes(records: Records) -> list[str]:
     """Return notes on quantized rows that are computed in float32, on operators whose weights no node has quantized, on
-    rows whose outputs depend on the batch, on rows whose graphs cut texts that others do not, and on runs of an earlier
-    version.
+    rows whose outputs depend on the batch, on rows whose graphs cut texts that others do not, on quantized baselines,
+    and on runs of an earlier version.
     """
 
     def subject(rows: Sequence[Record]) -> str:
@@ -70,6 +67,18 @@ def run_notes(records: Records) -> list[str]:
     for batches, note in padding.NOTES.items():
         if affected := [record for record in records.records if _batches(record) == batches]:
             notes.append(f"the outputs of {_name_rows(affected)} {note}")
+    compared_with = {each.configuration.baseline for each in records.records} - {None}
+    if len(records.records) > 1 and (
+        baselines := [
+            record
+            for record in records.records
+            if record.configuration.row in compared_with and row_facts.is_quantized(record)
+        ]
+    ):
+        notes.append(
+            f"{subject(baselines)} quantized, and others are compared with {'it' if len(baselines) == 1 else 'them'}: "
+            "differences, fidelity and ratios are not those from a float model. Add one, or name it by `baseline`"
+        )
     compared = (record.outcomes.compare for record in records.records)
     if any(outcome and outcome.values.fidelity is None for outcome in compared):
         notes.append(
@@ -131,7 +140,7 @@ def explain_row(records: Records, record: Record, quality: Mapping[int, float], 
         kernels = row_facts.kernels_of(record)
         if record.quantized:
             yield from [_name_kernels(kernels)] if kernels else ()
-        elif any(kernel.numbers == "conversion" or _QUANTIZED_KERNEL.match(kernel.name) for kernel in kernels):
+        elif row_facts.is_quantized(record):
             yield "Its graph was already quantized, and is run unchanged."
         elif record.digest is not None:
             cast = ": its graph is in float16, with inputs and outputs in float32" if record.outcomes.cast else ""

@@ -5,6 +5,7 @@ Explaining them in sentences is left to `reasons`.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -17,6 +18,10 @@ from benchcard.run.record import Record
 from benchcard.utils.values import Interval
 
 _UNCERTAIN = FigureUncertainty(None, None)
+# Kernels that only a quantized graph has.
+_QUANTIZED_KERNEL = re.compile(r"Q(Linear|Gemm|Attention|LSTM)|DynamicQuantize|(MatMul|Conv)Integer|MatMul(NBits|Bnb4)")
+# Numbers of 8 bits and fewer, by the names of `graphs.weights`.
+_FEW_BITS = re.compile(r"u?int[248]$|fp4|nf4|float8")
 # Operators whose 8-bit kernels multiply a weight.
 _PRODUCTS = frozenset(("Attention", "Conv", "ConvTranspose", "Gemm", "LSTM", "MatMul"))
 
@@ -178,6 +183,20 @@ def saturation_risk(records: Records, record: Record) -> bool:
 def kernels_of(record: Record) -> tuple[Kernel, ...]:
     """Return the kernels that a call of a row's model runs, the longest first; none where they are not known."""
     return record.outcomes.evaluate.values.kernels if record.outcomes.evaluate else ()
+
+
+def is_quantized(record: Record) -> bool:
+    """Return whether a row's model is quantized: by benchcard, by its framework, or before it was given."""
+    convert = record.outcomes.convert
+    stored = convert.values.kinds if convert else ()
+    return (
+        record.quantized
+        or any(map(_FEW_BITS.match, stored))
+        or any(
+            kernel.numbers in ("8 bits", "conversion") or _QUANTIZED_KERNEL.match(kernel.name)
+            for kernel in kernels_of(record)
+        )
+    )
 
 
 def on_gpu(record: Record) -> bool:

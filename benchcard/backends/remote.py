@@ -177,16 +177,10 @@ class RemoteBackend(ABC):
 
 def _expect_no_files(plan: Plan) -> None:
     """Raise a `SpecError` if an argument of the task is a file of this machine, since no parcel has it."""
-    given = {
-        (name, value) for row in plan for name, value in (row["task_args"] or {}).items() if isinstance(value, str)
-    }
+    files = {each for row in plan for each in plan.spec.task_files(row["task_args"] or {}).items()}
     expected = "no file, because files of `task_args` are not sent to another machine"
     hint = "use the backend `local`"
-    mistakes = [
-        Mistake(f"$.task_args.{name}", f"the file {value}", expected, hint)
-        for name, value in sorted(given)
-        if Path(value).suffix and Path(value).is_file()
-    ]
+    mistakes = [Mistake(f"$.task_args.{name}", f"the file {path}", expected, hint) for name, path in sorted(files)]
     if mistakes:
         raise SpecError(mistakes)
 

@@ -31,7 +31,7 @@ from benchcard.spec.schema import Boolean, MappingOf, Number, Optional, Text, Va
 if TYPE_CHECKING:
     import openvino
 
-    from benchcard.frameworks.protocol import Arrays, Options, Outputs
+    from benchcard.frameworks.protocol import Arrays, Options, Outputs, Precision
     from benchcard.graphs.weights import StoredWeights
 
 # The names that optimum-intel loads from a repository or a folder of it.
@@ -102,6 +102,9 @@ class OpenVino:
     format = "openvino"
     forkable = True
     libraries = ("openvino", "nncf")
+    precisions: Mapping[str, Mapping[str, Precision]] = MappingProxyType(
+        {"framework_args.dtype": {"fp16": "16 bits", "int8": "calibrated", **dict.fromkeys(_WEIGHTS, "quantized")}}
+    )
 
     def import_runtime(self) -> None:
         """Import openvino."""

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
     Arrays: TypeAlias = Mapping[str, NDArray[np.generic]]
     Outputs: TypeAlias = dict[str, NDArray[Any]]
+Precision: TypeAlias = Literal["16 bits", "quantized", "calibrated"]
+"""The numbers of a model that is not in float32; a `calibrated` one is quantized with the calibration samples."""
 Options: TypeAlias = Mapping[str, Any]
 """Arguments of a framework by name, with values as `Framework.arguments` allows them."""
 
@@ -52,7 +54,8 @@ class Framework(Protocol):
 
     Attributes:
         parameters: The parameters that apply to this framework, beyond those that apply to all. With
-            `apply_quantization`, benchcard quantizes its graphs; with `calibration` alone, `convert` does by itself.
+            `apply_quantization`, benchcard quantizes its graphs; with `calibration` alone, `convert` does by itself,
+            and of `calibration` only the number of samples applies.
         arguments: The arguments that `framework_args` may have, by name.
         running: The `arguments` for `open`, which say how to run a model. `intra_op_num_threads` reaches `open` for
             every framework. All others reach `convert`.
@@ -63,7 +66,9 @@ class Framework(Protocol):
 
     A framework may have `forkable = True`: a process that has imported it may then be forked for each model, which
     saves the import. It must not compute with NumPy's own BLAS, which has one thread in such a process. It may have
-    `libraries`, the names of the packages whose versions its figures depend on.
+    `libraries`, the names of the packages whose versions its figures depend on. It may have `precisions`, a `Precision`
+    by the name of a parameter, as `framework_args.dtype`, and its value: the baseline is a row without one, if there is
+    any, and where a value is `calibrated`, rows with other values do not depend on the calibration samples.
     """
 
     parameters: frozenset[str]

@@ -15,7 +15,7 @@ from benchcard.spec.schema import Number, Text, ValueType
 if TYPE_CHECKING:
     import torch
 
-    from benchcard.frameworks.protocol import Arrays, Options, Outputs
+    from benchcard.frameworks.protocol import Arrays, Options, Outputs, Precision
 
 
 class PyTorch:
@@ -33,6 +33,9 @@ class PyTorch:
     engine = "torch"
     format = "transformers"
     forkable = True
+    precisions: Mapping[str, Mapping[str, Precision]] = MappingProxyType(
+        {"framework_args.torch_dtype": dict.fromkeys(("float16", "bfloat16"), "16 bits")}
+    )
 
     def import_runtime(self) -> None:
         """Import torch, and what transformers needs for every model; only the model's own module is left for `open`."""

@@ -349,7 +349,7 @@ def _figures(
     figures |= {CHANGED: figure(changed), SAMPLES: figure(samples)}
     figures |= {name: _finite(interval) for name, interval in row_facts.fidelity(record).items()}
     figures |= {RECOVERY: _finite(recovery(record)), **{name: figure(model[name]) for name in (SIZE_SAVED, BITS)}}
-    if record.quantized:
+    if row_facts.is_quantized(record):
         figures |= {name: figure(model[name]) for name in NODES}
     return {name: interval for name, interval in figures.items() if interval is not None}
 
@@ -473,7 +473,7 @@ def _front_matter(results: RunResults) -> FrontMatter:
     model = next(iter(sources.models.values())) if len(sources.models) == 1 else None
     datasets = dict.fromkeys(source.location for source in sources.datasets.values() if _is_on_hub(source))
     is_onnx = any(row["framework"] == "onnxruntime" for row in results.plan)
-    is_quantized = any(record.quantized for record in results.records.records)
+    is_quantized = any(map(row_facts.is_quantized, results.records.records))
     metadata = _inherited_metadata(model) if model is not None else {}
     own = {name: value for name in ("license", "library_name") if isinstance(value := metadata.get(name), str)}
     return FrontMatter(

@@ -22,6 +22,7 @@ from typing import Any, Literal, TypeAlias
 
 import onnx
 
+from benchcard.analysis import row_facts
 from benchcard.analysis.public_names import last_name
 from benchcard.analysis.run_results import RunResults
 from benchcard.errors import BenchcardError
@@ -124,7 +125,7 @@ def chosen_weights(
         record, model = records[row], _model(records[row])
         if model is None or record.digest is None or record.digest in chosen:
             continue
-        quantized, source = record.quantized, path_of(model)
+        quantized, source = row_facts.is_quantized(record), path_of(model)
         if record.outcomes.convert:
             framework = record.configuration["framework"]
             is_first = all(weights.framework != framework for weights in chosen.values())

@@ -184,6 +184,7 @@ class RowPipeline:
                 ref_keys=dataset.get("ref_keys"),
                 task=self.task,
                 task_args=task_args,
+                task_files=self.shared.plan.spec.task_files(task_args or {}),
                 maximum=maximum,
                 location=source.location,
                 revision=source.revision,

@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeAlias
 
 from benchcard import registry
@@ -38,13 +38,26 @@ class FrameworkTraits:
     running: tuple[str, ...]
     parameters: tuple[str, ...]
     arguments: tuple[str, ...]
+    precisions: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
     @classmethod
     def from_registry(cls, name: str) -> FrameworkTraits:
         """Return the attributes of a registered framework."""
         framework = registry.framework(name)
         names = (framework.running, framework.parameters, framework.arguments)
-        return cls(framework.format, *(tuple(sorted(group)) for group in names))
+        running, parameters, arguments = (tuple(sorted(group)) for group in names)
+        precisions = {name: dict(values) for name, values in getattr(framework, "precisions", {}).items()}
+        return cls(framework.format, running, parameters, arguments, precisions)
+
+    def precision(self, parameters: Mapping[str, Any]) -> str | None:
+        """Return the `frameworks.protocol.Precision` of a row that benchcard does not quantize; None for float32."""
+        found = (values.get(_axis_value(parameters, name)) for name, values in self.precisions.items())
+        return next(filter(None, found), None)
+
+    def calibrates(self, parameters: Mapping[str, Any]) -> bool:
+        """Return whether the model of a row that has `calibration` depends on the calibration samples."""
+        can_differ = any("calibrated" in values.values() for values in self.precisions.values())
+        return not can_differ or self.precision(parameters) == "calibrated"
 
 
 @dataclass(frozen=True)
@@ -56,7 +69,7 @@ class Configuration:
         parameters: Every parameter; None where it does not apply to this row.
         axes: The benchmarked parameters and their values here, in the grid's order.
         threads: Intra-op threads, for every framework alike; None for the machine's default.
-        baseline: The unquantized row that ratios and paired tests compare this one with, if any.
+        baseline: The row that ratios and paired tests compare this one with, if any.
     """
 
     row: int
@@ -70,7 +83,7 @@ class Configuration:
 
     @property
     def quantized(self) -> bool:
-        """Whether this row's model is quantized."""
+        """Whether benchcard quantizes this row's model; whether its framework does is in `run.record.Record`."""
         return bool(self.parameters["apply_quantization"])
 
     @property
@@ -142,19 +155,19 @@ def make_plan(spec: Spec, frameworks: Mapping[str, FrameworkTraits] | None = Non
     traits = {name: kept.get(name) or FrameworkTraits.from_registry(name) for name in names}
     points = [point for name in names for point in _FrameworkGrid(spec, name, traits[name]).points()]
     points.sort(key=lambda point: [_rank(value) for value in point[1].values()])
-    points = _first_rows(spec, points)
+    points = _first_rows(spec, points, traits)
     parameters, axes = zip(*points)
-    rows = zip(itertools.count(), parameters, axes, _threads(parameters), _baselines(spec, parameters))
+    rows = zip(itertools.count(), parameters, axes, _threads(parameters), _baselines(spec, parameters, traits))
     return Plan(spec, tuple(itertools.starmap(Configuration, rows)), traits)
 
 
-def _first_rows(spec: Spec, points: list[Point]) -> list[Point]:
+def _first_rows(spec: Spec, points: list[Point], traits: Mapping[str, FrameworkTraits]) -> list[Point]:
     """Return the baselines and the first other points, as many on each machine as `max_rows` allows."""
     most = spec.get("max_rows")
     if most is None or most >= len(points):
         return points
     machines = [canonical_json(point[0]["backend_args"]) for point in points]
-    kept = {place for place in _baselines(spec, [point[0] for point in points]) if place is not None}
+    kept = {place for place in _baselines(spec, [point[0] for point in points], traits) if place is not None}
     numbers = Counter(machines[place] for place in kept)
     for place, machine in enumerate(machines):
         if place not in kept and numbers[machine] < most:
@@ -172,12 +185,15 @@ def unused_settings(plan: Plan) -> tuple[str, ...]:
     spec, sentences = plan.spec, [*plan.spec.notes]
     is_any_dynamic = any(row["quantization_approach"] == "dynamic" for row in plan)
 
-    for name, value in {**spec.fixed, **spec.grid}.items():
+    given = {**spec.fixed, **spec.grid}
+    if any(row["calibration"] is not None for row in plan):
+        given |= {f"calibration.{part}": value for part, value in (spec.fixed.get("calibration") or {}).items()}
+    for name, value in given.items():
         parameter = split_name(name)[0]
         if parameter == "framework_args" or value is None:
             continue
         reason = _DYNAMIC.get(parameter) if is_any_dynamic else None
-        if all(row[parameter] is None for row in plan):
+        if all(_axis_value(row.parameters, name) is None for row in plan):
             sentences.append(f"{name} changes nothing: {reason or 'it applies to no row'}")
         elif reason and name in spec.fixed and value != getattr(_DYNAMIC_SETTINGS, name):
             sentences.append(f"{name} ({value}) applies to the static rows alone: {reason}")
@@ -225,6 +241,14 @@ class _FrameworkGrid:
                     fields = value if part is None else {part: value}
                     parameters[parameter] = value if is_whole else {**parameters[parameter], **fields}
             axes = {name: _axis_value(parameters, name) for name in indices}
+            if parameters["calibration"] is not None and not self.traits.calibrates(parameters):
+                # The first samples of the grid stay: they are in the keys of steps.
+                samples = {name for name in active if split_name(name)[0] == "calibration"}
+                key = tuple(index if name in active - samples else -1 for name, index in indices.items())
+                if samples and key in seen:
+                    continue
+                seen.add(key)
+                axes |= dict.fromkeys(samples)
             if BACKEND_ARGUMENTS in axes:
                 axes[BACKEND_ARGUMENTS] = self.spec.shown_arguments(values[BACKEND_ARGUMENTS])
             yield parameters, axes
@@ -238,7 +262,7 @@ class _FrameworkGrid:
         if parameter == "framework_args" and part not in self.traits.arguments:
             return [None]
         if name == "calibration":
-            complete = [{**CALIBRATION_DEFAULTS, **value} for value in values]
+            complete = [self._calibration(value) for value in values]
             return list({canonical_json(value): value for value in complete}.values())
         return list(values)
 
@@ -273,23 +297,34 @@ class _FrameworkGrid:
             parameters["apply_quantization"] = approach is not None
             parameters["quantization_approach"] = approach
         if parameters["calibration"] is not None:
-            parameters["calibration"] = {**CALIBRATION_DEFAULTS, **parameters["calibration"]}
+            parameters["calibration"] = self._calibration(parameters["calibration"])
         parameters["framework_args"] = {
             name: value for name, value in parameters["framework_args"].items() if name in self.traits.arguments
         }
         for name, value in fixed.items():
             parameter, part = split_name(name)
-            if part is None or parameters[parameter] is None:
+            if part is None or parameters[parameter] is None or not self._reads(name):
                 continue
             if parameter != "framework_args" or part in self.traits.arguments:
                 parameters[parameter] = {**parameters[parameter], part: value}
         applying = {name for name in PARAMETERS if parameters[name] is not None or self._applies(name, approach)}
-        return parameters, {name for name in self.spec.grid if split_name(name)[0] in applying}
+        return parameters, {name for name in self.spec.grid if split_name(name)[0] in applying and self._reads(name)}
 
     def _applies(self, parameter: str, approach: str | None) -> bool:
         # A framework that benchcard does not quantize for may calibrate while it converts a graph.
         calibrates = parameter == "calibration" and not self._is_supported("apply_quantization")
         return (calibrates or approach in SCOPES[PARAMETERS[parameter].scope]) and self._is_supported(parameter)
+
+    def _calibration(self, given: Mapping[str, Any]) -> dict[str, Any]:
+        """Return `calibration` with its defaults, as far as the framework reads it."""
+        complete = {**CALIBRATION_DEFAULTS, **given}
+        return {part: value for part, value in complete.items() if self._reads(f"calibration.{part}")}
+
+    def _reads(self, name: str) -> bool:
+        """Return whether a field of a parameter has an effect: of `calibration`, `convert` gets the samples alone."""
+        parameter, part = split_name(name)
+        is_method = parameter == "calibration" and part not in (None, "num_calibration_samples")
+        return not is_method or self._is_supported("apply_quantization")
 
     def _is_supported(self, parameter: str) -> bool:
         """Return whether the framework supports a parameter; it lists those of quantization and of ONNX."""
@@ -326,11 +361,13 @@ def _threads(rows: Sequence[Mapping[str, Any]]) -> list[int | None]:
     return [threads if threads is not None else common for threads in requested]
 
 
-def _baselines(spec: Spec, rows: Sequence[Mapping[str, Any]]) -> list[int | None]:
-    """Return each row's baseline: an unquantized row of its model, data and settings.
+def _baselines(
+    spec: Spec, rows: Sequence[Mapping[str, Any]], traits: Mapping[str, FrameworkTraits]
+) -> list[int | None]:
+    """Return each row's baseline: a row of its model, data and settings that benchcard did not quantize.
 
-    It is the first one with the values of `baseline`, if that is given, else the first one of onnxruntime, if any, in
-    float32.
+    It is the first one with the values of `baseline`, if that is given, else the first one that its framework did not
+    quantize either, of onnxruntime, in float32, as far as there are such rows.
     """
     model_settings = ("framework", "framework_args", "apply_quantization", "from_transformers")
     shared = sorted({split_name(name)[0] for name in spec.grid}.difference(model_settings))
@@ -339,9 +376,12 @@ def _baselines(spec: Spec, rows: Sequence[Mapping[str, Any]]) -> list[int | None
     baselines: dict[str, int] = {}
     named = spec.get("baseline")
 
-    def rank(index: int) -> tuple[bool, bool, bool]:
-        is_named = all(_axis_value(rows[index], name) == value for name, value in named.items())
-        return not is_named, rows[index]["framework"] != "onnxruntime", rows[index]["dtype"] == "float16"
+    def rank(index: int) -> tuple[bool, bool, bool, bool]:
+        row = rows[index]
+        is_named = all(_axis_value(row, name) == value for name, value in named.items())
+        precision = traits[row["framework"]].precision(row)
+        is_quantized = precision in ("quantized", "calibrated")
+        return not is_named, is_quantized, row["framework"] != "onnxruntime", precision == "16 bits"
 
     # The sort is stable: of rows with equal ranks, the first one of the table counts.
     for index in sorted(range(len(rows)), key=rank):

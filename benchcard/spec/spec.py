@@ -33,7 +33,7 @@ from benchcard.spec.parameters import (
 from benchcard.spec.presets import expand, presets
 from benchcard.spec.schema import Anything, ListOf, MappingOf, Text, ValueType
 from benchcard.utils.parsing import UnreadableError, load_yaml
-from benchcard.utils.plain import checked, digest, plain
+from benchcard.utils.plain import as_plain, checked, digest, plain
 from benchcard.utils.text import did_you_mean, format_value, join_names, machine_name
 
 # At a second a row this is more than a week of timing; to plan more rows takes minutes.
@@ -103,6 +103,12 @@ class Spec:
                 # The name is no path: it is too long, has a zero byte, or names the home of an unknown user.
                 continue
         return None
+
+    def task_files(self, arguments: Mapping[str, Any]) -> dict[str, Path]:
+        """Return the paths of those `task_args` that are files, as a task of lm-eval in YAML, by their names."""
+        named = {name: value for name, value in arguments.items() if isinstance(value, str) and Path(value).suffix}
+        paths = {name: self.local_path(value) for name, value in named.items()}
+        return {name: path for name, path in paths.items() if path is not None and path.is_file()}
 
     def search_folders(self, name: str) -> tuple[Path, ...]:
         """Return the folders in which a name is looked for, in that order."""
@@ -188,11 +194,11 @@ def _read(data: Mapping[str, object], folder: Path | None, *, stored: bool) -> S
     notes: tuple[str, ...] = ()
     if not stored:
         copy, notes = _expand_preset(copy)
-    reader, places = _SpecReader(copy, stored), {mistake.place for mistake in mistakes}
+    reader, places = _SpecReader(copy, stored, folder or Path.cwd()), {mistake.place for mistake in mistakes}
     mistakes += islice((mistake for mistake in reader.mistakes() if mistake.place not in places), MOST_MISTAKES)
     if mistakes:
         raise SpecError(mistakes[:MOST_MISTAKES])
-    return Spec(reader.data["task"], reader.fixed, reader.grid, folder or Path.cwd(), notes=notes)
+    return Spec(reader.data["task"], reader.fixed, reader.grid, reader.folder, notes=notes)
 
 
 def _expand_preset(data: dict[str, Any]) -> tuple[dict[str, Any], tuple[str, ...]]:
@@ -241,9 +247,10 @@ def load_spec(path: Path, changes: Mapping[str, object] = MappingProxyType({})) 
 class _SpecReader:
     """A reader of one spec, which does not check what only registered plugins know if the spec is a `stored` one."""
 
-    def __init__(self, data: dict[str, Any], stored: bool) -> None:
+    def __init__(self, data: dict[str, Any], stored: bool, folder: Path) -> None:
         self.data = data
         self.stored = stored
+        self.folder = folder
         self.fixed: dict[str, Any] = {}
         self.grid: dict[str, Any] = {}
         self._places: dict[str, str] = {}
@@ -406,7 +413,8 @@ class _SpecReader:
         benchmarked = [name for _, metrics in self._values("metrics") for name in metrics]
         scorers = getattr(task, "scorers", ())
         for place, arguments in self._values("task_args"):
-            yield from accepted.mistakes(arguments, place)
+            files = Spec(self.data["task"], {}, {}, self.folder).task_files(arguments)
+            yield from accepted.mistakes({**arguments, **as_plain(files)}, place)
             default_metrics = task.metrics_for(arguments) if hasattr(task, "metrics_for") else task.metrics
             measured = [str(name) for name in benchmarked or default_metrics]
             known = dict.fromkeys([*measured, *(name.partition(".")[0] for name in measured)])

@@ -12,6 +12,7 @@ from benchcard import registry
 from benchcard.errors import SpecError
 from benchcard.steps.step import Count, Positive, Progress, Request, local
 from benchcard.tasks import InputCode
+from benchcard.utils.plain import as_plain
 from benchcard.utils.values import Shape
 
 if TYPE_CHECKING:
@@ -48,6 +49,7 @@ class RowsRequest(Request[RowsOutcome]):
         model: The identity of the model whose processor makes the inputs.
         content: The digest that local files of the data set must have.
         maximum: The most tokens that the graph takes; None where the model's folder alone decides.
+        task_files: The paths of the task's arguments that are files.
     """
 
     dataset: Mapping[str, Any]
@@ -64,6 +66,7 @@ class RowsRequest(Request[RowsOutcome]):
     location: str = local()
     revision: str | None = local()
     content: str | None = local()
+    task_files: Mapping[str, Path] = local(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -161,7 +164,7 @@ def _inputs(
         return others
 
     form = MappingOf({**task.arguments, "metric_args": MappingOf(open=True)})
-    if mistakes := list(form.mistakes(arguments, "$.task_args")):
+    if mistakes := list(form.mistakes({**arguments, **as_plain(request.task_files)}, "$.task_args")):
         raise SpecError(mistakes)
     with trusting(request.trust_remote_code):
         keys, references = request.data_keys or {}, request.ref_keys or []
@@ -177,6 +180,7 @@ def _inputs(
             numbers,
             evaluated=isinstance(request, PrepareRequest),
             load=load,
+            files=request.task_files,
         )
         prepared = task.prepare(rows, question)
         notes = [NOTE] if trusted() else []

@@ -45,7 +45,9 @@ class _TaskName:
         """Yield a mistake for a task that lm-eval does not have, and for one that needs more than log-probabilities."""
         file = task_file(value) if isinstance(value, str) and value.strip() else None
         if file is None:
-            yield Mistake(place, format_value(value), self.expected, "for a group, name one of its tasks")
+            is_path = isinstance(value, str) and Path(value).suffix in (".yaml", ".yml")
+            hint = "relative paths start at the folder of the spec" if is_path else "for a group, name one of its tasks"
+            yield Mistake(place, format_value(value), self.expected, hint)
         elif (kind := output_type(file)) not in OUTPUT_TYPES:
             written = "a task that is written in Python" if kind == "class" else f"a task of the type `{kind}`"
             yield Mistake(place, f"{written} ({value})", f"a task of the type {' or '.join(OUTPUT_TYPES)}")
@@ -89,7 +91,7 @@ class LmEval:
             pad,
             beside=frozenset({"predicted"}),
             tallies=tallies if question.labelled else {},
-            metric_defaults={"task": arguments.name},
+            metric_defaults={"task": _place(question, arguments)},
             outputs_per_number=getattr(texts.config.get_text_config(), "vocab_size", None) or 1,
         )
 
@@ -114,11 +116,17 @@ class LmEval:
         return text.load_texts(model).timed(batch_size, input_length, seed)
 
 
+def _place(question: Question, arguments: _Arguments) -> str:
+    """Return the name of the task, or the path of its file."""
+    return str(question.files.get("name", arguments.name))
+
+
 def _rows(rows: Dataset, question: Question, arguments: _Arguments, texts: text.Texts) -> Iterator[Row]:
     from jinja2 import TemplateError
 
+    place = _place(question, arguments)
     try:
-        task = load_task(arguments.name, rows, arguments.num_fewshot)
+        task = load_task(place, rows, arguments.num_fewshot)
         encoder, shots = _encoder(texts), task.config.num_fewshot or 0
         for number, doc in enumerate(task.eval_docs):
             prompt = task.fewshot_context(doc, num_fewshot=shots, gen_prefix=task.doc_to_prefix(doc))
@@ -130,7 +138,7 @@ def _rows(rows: Dataset, question: Question, arguments: _Arguments, texts: text.
             yield Row(items, reference, counts={"rows": 1, "requests": len(items), "cut": cut})
     except (KeyError, ValueError, TypeError, AssertionError, SyntaxError, TemplateError) as error:
         columns = f"the columns {', '.join(rows.column_names)}, which the task cannot read ({error})"
-        expected = f"the data set of {arguments.name} ({dataset_of(arguments.name)})"
+        expected = f"the data set of {arguments.name} ({dataset_of(place)})"
         raise SpecError(Mistake("$.dataset.path", columns, expected)) from error
 
 

@@ -45,6 +45,7 @@ class Question:
         maximum: The most tokens that the graph takes; None where the model's folder alone decides.
         numbers: The numbers of the rows in their split, for messages; empty where all rows were taken.
         load: Returns all rows of a configuration and a split of the data set, by name; None for those of the rows.
+        files: The paths of the `arguments` that name a file, relative to the spec or not.
     """
 
     model: Path
@@ -56,6 +57,7 @@ class Question:
     numbers: Sequence[int] = ()
     evaluated: bool = True
     load: Callable[[str | None, str | None], datasets.Dataset] = _load_nothing
+    files: Mapping[str, Path] = field(default_factory=dict)
 
     def number(self, index: int) -> int:
         """Return the number in the split of the row at this index."""

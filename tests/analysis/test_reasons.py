@@ -289,6 +289,27 @@ def test_a_graph_that_came_quantized_is_not_called_unquantized():
         next(reasons.explain_row(of(given), given, {}, None))
         == "Its graph was already quantized, and is run unchanged."
     )
+    for kernel, is_quantized in ((INTEGER, True), (PAIRS, True), (("MatMulNBits", "float", 1, 0.5), True)):
+        assert row_facts.is_quantized(made([FLOAT_MATMUL, kernel])) == is_quantized
+    converted = made([FLOAT_MATMUL, SOFTMAX])
+    for kinds, is_quantized in (({"float32": 9}, False), ({"float16": 9}, False), ({"float32": 1, "int8": 9}, True)):
+        converted.outcomes.convert = outcome(SimpleNamespace(kinds=kinds))
+        assert row_facts.is_quantized(converted) == is_quantized
+
+
+def test_a_quantized_baseline_is_noted():
+    """There is no note where a float row is the baseline, nor where there is one row."""
+    rows = [made([kernel]) for kernel in (INTEGER, FLOAT_MATMUL)]
+    for number, row in enumerate(rows):
+        row.configuration.row, row.configuration.quantized = number, False
+    for baseline, count in ((0, 1), (1, 0), (None, 0)):
+        for row in rows:
+            row.configuration.baseline = baseline
+        notes = [note for note in reasons.run_notes(of(*rows)) if "are compared with it" in note]
+        assert len(notes) == count
+        assert all(note.startswith("row 0 is quantized, and others") for note in notes)
+    rows[0].configuration.baseline = 0
+    assert not reasons.run_notes(of(rows[0]))
 
 
 def test_what_computes_nothing_or_was_joined_is_not_blamed():

@@ -211,6 +211,78 @@ def test_the_spec_chooses_the_baseline(beans):
         assert {each.baseline for each in plan} == {row}
 
 
+@pytest.mark.parametrize(
+    ("grid", "changes", "baseline"),
+    [
+        ({"framework_args": [{"dtype": "int8"}, {"opset": 17}]}, {}, {"opset": 17}),
+        ({"framework_args": [{"dtype": "fp16"}, {"dtype": "int4_weights"}, {"opset": 17}]}, {}, {"opset": 17}),
+        ({"framework_args.dtype": ["fp16", "int4_weights"]}, {}, {"dtype": "fp16"}),
+        ({"framework_args.dtype": [None, "int8"]}, {"framework_args.dtype": "int8"}, {"dtype": "int8"}),
+        ({"framework": ["openvino", "pytorch"], "framework_args.dtype": ["int8"]}, {}, {"dtype": None}),
+        ({"framework_args": [{"dtype": "int8"}, {}], "framework": ["openvino", "pytorch"]}, {}, {}),
+        ({"framework": ["onnxruntime", "openvino"], "framework_args": [{"dtype": "int8"}]}, {}, {}),
+        (
+            {"framework": ["onnxruntime", "openvino"], "framework_args": [{"dtype": "int8"}, {"opset": 17}]},
+            {"framework": "openvino"},
+            {"opset": 17},
+        ),
+        (
+            {"framework": ["pytorch"], "framework_args.torch_dtype": ["bfloat16", "float32"]},
+            {},
+            {"torch_dtype": "float32"},
+        ),
+        ({"framework_args.dtype": ["int8", "int8_weights"]}, {}, {"dtype": "int8"}),
+    ],
+)
+def test_the_baseline_is_float_where_a_row_is(beans, grid, changes, baseline):
+    """What a framework quantizes by itself, or stores in 16 bits, comes after float32; what the spec names comes first;
+    without any other row a quantized one remains.
+    """
+    plan = make_plan(
+        specs.read_spec({**beans, "fixed": {}, "grid": {"framework": ["openvino"], **grid}, "baseline": changes})
+    )
+    (row,) = {row.baseline for row in plan}
+    assert plan[row]["framework_args"] == baseline
+    assert not plan[row].quantized
+
+
+OPENVINO = {"framework": ["openvino"], "framework_args.dtype": [None, "int8", "int8_weights"]}
+
+
+@pytest.mark.parametrize(
+    ("grid", "fixed", "dtypes"),
+    [
+        ({"calibration.method": ["minmax", "entropy"]}, {}, [None, "int8", "int8_weights"]),
+        ({"calibration": [{"method": "minmax"}, {"method": "entropy"}, {}]}, {}, [None, "int8", "int8_weights"]),
+        ({"weights_dtype": ["int8", "uint8"], "per_channel": [False, True]}, {}, [None, "int8", "int8_weights"]),
+        ({"framework_args.optimization_level": [0, 99]}, {}, [None, "int8", "int8_weights"]),
+        (
+            {"calibration.num_calibration_samples": [18, 9], "calibration.method": ["minmax", "entropy"]},
+            {},
+            [None, "int8", "int8", "int8_weights"],
+        ),
+        ({}, {"calibration": {"method": "entropy"}}, [None, "int8", "int8_weights"]),
+        ({}, {"calibration.method": "entropy"}, [None, "int8", "int8_weights"]),
+    ],
+)
+def test_rows_that_differ_in_what_openvino_does_not_read_are_one(beans, grid, fixed, dtypes):
+    """Of `calibration` it reads the number of samples, and this for int8 alone; the first number of the grid stays in
+    the keys of the other rows.
+    """
+    plan = make_plan(specs.read_spec({**beans, "fixed": fixed, "grid": {**OPENVINO, **grid}}))
+    assert [row["framework_args"]["dtype"] for row in plan] == dtypes
+    number = grid.get("calibration.num_calibration_samples", [100])[0]
+    for row in plan:
+        is_int8 = row["framework_args"]["dtype"] == "int8"
+        assert is_int8 or row["calibration"] == {"num_calibration_samples": number}
+        assert is_int8 or row.axes.get("calibration.num_calibration_samples") is None
+        assert row["calibration"].keys() == {"num_calibration_samples"}
+    unread = any("method" in name or "method" in str(value) for name, value in fixed.items())
+    unread |= "calibration.method" in grid
+    expected = ("calibration.method changes nothing: it applies to no row",) if unread else ()
+    assert tuple(each for each in unused_settings(plan) if "method" in each) == expected
+
+
 def test_each_model_has_its_own_baseline(beans):
     """A row is never compared with a row of another model."""
     del beans["model"]

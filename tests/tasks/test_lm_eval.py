@@ -15,6 +15,10 @@ import yaml
 from benchcard import Benchmark, registry
 from benchcard.backends.parcel import requirements
 from benchcard.errors import BenchcardError, SpecError
+from benchcard.run.planned import planned_steps
+from benchcard.run.traits import traits_of
+from benchcard.sources.resolve import unresolved_sources
+from benchcard.spec.plan import make_plan
 from benchcard.tasks import lm_eval, text
 from tasks.test_text_generation import write_decoder
 
@@ -169,6 +173,41 @@ def test_other_data_are_said_with_the_data_set_of_the_task(folder, tmp_path):
     other = {"path": str(tmp_path / "other"), "eval_split": "validation"}
     with pytest.raises(SpecError, match=r"the data set of .*yaml \(json\), found the columns text, which"):
         Benchmark(**{**spec(folder, "tiny_places"), "dataset": other}).run(tmp_path / "run", progress=False)
+
+
+def test_a_relative_path_of_a_file_starts_at_the_folder_of_the_spec(folder, tmp_path, monkeypatch):
+    """Wherever the command is called; without a spec file, in the working directory. Spec and keys of steps have the
+    path as it is written.
+    """
+    given = {**spec(folder, "tiny_places"), "task_args": {"name": "tiny_places.yaml"}}
+    (folder / "spec.yaml").write_text(yaml.safe_dump(given))
+    monkeypatch.chdir(folder)
+    here = prepare_request(Benchmark(**given))
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SpecError, match=r"start at the folder of the spec\) @ \$\.task_args\.name"):
+        Benchmark(**given)
+    there = prepare_request(Benchmark.from_spec(folder / "spec.yaml"))
+    assert here.task_files == there.task_files == {"name": (folder / "tiny_places.yaml").resolve()}
+    assert here.key == there.key
+    assert there.task_args == given["task_args"]
+
+
+@pytest.mark.slow
+def test_a_task_beside_the_spec_runs_from_another_folder(folder, tmp_path, monkeypatch):
+    """Its rows, scores and intervals are made in child processes, and the card has the path as it is written."""
+    given = {**spec(folder, "tiny_places"), "task_args": {"name": "tiny_places.yaml"}}
+    (folder / "beside.yaml").write_text(yaml.safe_dump(given))
+    monkeypatch.chdir(tmp_path)
+    results = Benchmark.from_spec(folder / "beside.yaml").run(tmp_path / "run", progress=False)
+    assert 0 <= results.quality["acc"][0] <= 1
+    assert "of the task tiny_places.yaml of lm-eval" in str(results.card())
+
+
+def prepare_request(benchmark):
+    """The request for the rows of a benchmark of one row."""
+    plan = make_plan(benchmark.spec)
+    (steps,) = planned_steps(plan, unresolved_sources(plan.spec), traits_of(plan), 1)
+    return next(step for step in steps if step.kind == "prepare")
 
 
 def test_a_job_elsewhere_installs_lm_eval():

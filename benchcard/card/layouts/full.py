@@ -147,7 +147,7 @@ def _recommendation(facts: Facts, chosen: int | None, base: int | None) -> str:
     clauses = _speed(facts, chosen, base) if facts.shapes else []
     if quality:
         before = _quality(facts, base)
-        clauses.append(quality_clause + (f", the unquantized model's {before}" if before else ""))
+        clauses.append(quality_clause + (f", {_original(facts, base)}'s {before}" if before else ""))
     if all(facts.rows[index].figures.get(SIZE) for index in (chosen, base)):
         sizes = full_tables.figure_cells(facts, SIZE)
         clauses.append(f"{sizes[chosen]} instead of {sizes[base]} MB")
@@ -193,7 +193,7 @@ def _speed(facts: Facts, chosen: int, base: int) -> list[str]:
         clauses.append("no detectable difference in speed from the baseline")
     elif row.time(shape, RATIO) is not None:
         ratio = full_tables.time_cells(facts, shape, RATIO)[chosen]
-        clauses.append(f"**{ratio} times as fast** as the unquantized model")
+        clauses.append(f"**{ratio} times as fast** as {_original(facts, base)}")
     latency, latency_before = _latency(facts, chosen), _latency(facts, base)
     if latency and latency_before:
         without_intervals = f"{latency.split()[0]} instead of {latency_before.split()[0]} ms"
@@ -204,6 +204,11 @@ def _speed(facts: Facts, chosen: int, base: int) -> list[str]:
             times = " instead of ".join(cells[index].split()[0] for index in (chosen, base))
             clauses.append(f"{times} ms{other.remark}")
     return clauses
+
+
+def _original(facts: Facts, base: int) -> str:
+    """Return what to call a baseline, which may be quantized where a grid has no other, or the spec names it."""
+    return "the baseline" if full_tables.is_quantized(facts.rows[base]) else "the unquantized model"
 
 
 def _without_gain(facts: Facts, base: int | None, label: str) -> str:

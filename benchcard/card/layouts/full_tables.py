@@ -17,6 +17,7 @@ from benchcard.utils.text import machine_name
 from benchcard.utils.values import Interval, Shape
 
 SUMMARY_ROWS = 10
+_QUANTIZES = "apply_quantization"
 SIZE = "size_mb"
 CHANGED = "predictions_changed"
 IN_8_BITS = "nodes_in_8_bits"
@@ -100,17 +101,28 @@ def row_names(facts: Facts, *, with_machine: bool = True) -> list[str]:
         {name: value for name, value in row.parameters.items() if with_machine or name != MACHINE} for row in facts.rows
     ]
     varied = [name for name in facts.benchmarked if len({repr(parameters.get(name)) for parameters in rows}) > 1]
-    names = [short_name(parameters, varied) for parameters in rows]
+    quantized = map(is_quantized, facts.rows)
+    names = [short_name(parameters, varied, each) for parameters, each in zip(rows, quantized)]
     if len(set(names)) == len({repr(sorted(parameters.items())) for parameters in rows}):
         return names
     return [", ".join(f"{name}={write_value(value)}" for name, value in parameters.items()) for parameters in rows]
 
 
-def short_name(parameters: Mapping[str, Plain], varied: Collection[str]) -> str:
-    """Return the values of a row that distinguish it: `onnxruntime, dynamic, Add+MatMul, per_channel`."""
+def is_quantized(row: Row) -> bool:
+    """Return whether the model of a row is quantized, by whomever: only such rows have numbers of nodes."""
+    return row.parameters.get(_QUANTIZES) is True or any(row.figures.get(name) for name in NODES)
+
+
+def short_name(parameters: Mapping[str, Plain], varied: Collection[str], quantized: bool = False) -> str:
+    """Return the values of a row that distinguish it: `onnxruntime, dynamic, Add+MatMul, per_channel`.
+
+    `quantized` is whether its model is known to be quantized, also where `apply_quantization` does not say so.
+    """
     texts = {name: _value_in_name(name, value) for name, value in parameters.items() if name in varied}
+    if quantized and texts.get(_QUANTIZES):
+        texts[_QUANTIZES] = "as it is"
     if not any(text for name, text in texts.items() if name != MACHINE):
-        texts[""] = "quantized" if parameters.get("apply_quantization") is True else "as it is"
+        texts[""] = "quantized" if quantized or parameters.get(_QUANTIZES) is True else "as it is"
     return ", ".join(filter(None, texts.values()))
 
 
@@ -122,7 +134,7 @@ def _value_in_name(name: str, value: Plain) -> str:
     # A mapping usually follows from the framework. If not, the names are equal, and all are written in full.
     if value is None or isinstance(value, dict):
         return ""
-    if name == "apply_quantization" and isinstance(value, bool):
+    if name == _QUANTIZES and isinstance(value, bool):
         return "" if value else "not quantized"
     if isinstance(value, bool):
         return name if value else ""

@@ -173,6 +173,26 @@ def test_one_sentence_says_what_to_ship_with_its_intervals():
     )
 
 
+def test_a_quantized_row_is_not_called_unquantized():
+    """A row that its framework quantized, or whose graph came quantized, has numbers of nodes on the card, and where it
+    is the baseline the card does not call it the unquantized model; the card reads back equal.
+    """
+    counts = {"nodes_in_8_bits": figure(0)}
+    rows = [
+        replace(row, figures={**row.figures, **counts}) if index in (0, 4) else row
+        for index, row in enumerate(sample().rows)
+    ]
+    facts = sample(rows=tuple(rows))
+    assert full_tables.row_names(facts)[:2] == ["onnxruntime, as it is", "onnxruntime, dynamic"]
+    text = full.body(facts)
+    assert "times as fast** as the baseline; 0.400" in text
+    assert "accuracy 0.974 [0.956, 0.990], the baseline's 0.977" in text
+    assert "unquantized" not in text
+    assert full.body(read_card(text)) == text
+    alone = sample(rows=(replace(rows[4], failure=None),), chosen=0, pareto=(), noise=())
+    assert full_tables.row_names(alone) == ["quantized"]
+
+
 @pytest.mark.parametrize(
     ("changes", "said"),
     [

@@ -89,7 +89,7 @@ _METRIC_DEFINITIONS = {
 # The Hub knows models of these tasks by another name: it has the first for data sets alone, and not the second. A
 # package's own task keeps its name, so that its card is the same where the package is not installed.
 # Source: `hideInModels` in huggingface.js, packages/tasks/src/pipelines.ts.
-_TAGS_OF_MODELS = {"text-retrieval": "sentence-similarity", "lm-eval": "text-generation"}
+TAGS_OF_MODELS = {"text-retrieval": "sentence-similarity", "lm-eval": "text-generation"}
 
 _Times: TypeAlias = Mapping[Shape, TimeFigures | Failure | None]
 """The times of a row by shape, or why there are none; None where the spec asks for no timing."""
@@ -479,7 +479,7 @@ def _front_matter(results: RunResults) -> FrontMatter:
     return FrontMatter(
         license=own.get("license"),
         library_name=own.get("library_name"),
-        pipeline_tag=_TAGS_OF_MODELS.get(results.spec.task, results.spec.task),
+        pipeline_tag=TAGS_OF_MODELS.get(results.spec.task, results.spec.task),
         base_model=results.spec.get("base_model") or (model.name if model is not None and not model.local else None),
         datasets=tuple(datasets),
         metrics=results.metrics,

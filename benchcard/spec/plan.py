@@ -197,6 +197,9 @@ def unused_settings(plan: Plan) -> tuple[str, ...]:
             sentences.append(f"{name} changes nothing: {reason or 'it applies to no row'}")
         elif reason and name in spec.fixed and value != getattr(_DYNAMIC_SETTINGS, name):
             sentences.append(f"{name} ({value}) applies to the static rows alone: {reason}")
+    baselines = [plan[row.baseline] for row in plan if row.baseline is not None]
+    if (named := spec.get("baseline")) and not any(_has_values(row.parameters, named) for row in baselines):
+        sentences.append("baseline changes nothing: no row that benchcard leaves unquantized has these values")
     arguments = dict(spec.fixed.get("framework_args") or {})
     arguments |= {
         split_name(name)[1]: value for name, value in spec.fixed.items() if name.startswith("framework_args.")
@@ -378,7 +381,7 @@ def _baselines(
 
     def rank(index: int) -> tuple[bool, bool, bool, bool]:
         row = rows[index]
-        is_named = all(_axis_value(row, name) == value for name, value in named.items())
+        is_named = _has_values(row, named)
         precision = traits[row["framework"]].precision(row)
         is_quantized = precision in ("quantized", "calibrated")
         return not is_named, is_quantized, row["framework"] != "onnxruntime", precision == "16 bits"
@@ -388,6 +391,11 @@ def _baselines(
         if not rows[index]["apply_quantization"]:
             baselines.setdefault(groups[index], index)
     return [baselines.get(group) for group in groups]
+
+
+def _has_values(row: Mapping[str, Any], named: Mapping[str, Any]) -> bool:
+    """Return whether a row has these values of benchmarked parameters."""
+    return all(_axis_value(row, name) == value for name, value in named.items())
 
 
 def calibration_method(configuration: Configuration) -> dict[str, Any]:

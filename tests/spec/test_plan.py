@@ -211,6 +211,16 @@ def test_the_spec_chooses_the_baseline(beans):
         assert {each.baseline for each in plan} == {row}
 
 
+def test_a_baseline_that_is_quantized_is_reported(beans):
+    """A row that benchcard quantizes is compared with others, and others not with it."""
+    beans["baseline"] = {"framework": "onnxruntime"}
+    assert unused_settings(make_plan(specs.read_spec(beans))) == ()
+    beans["baseline"] = {"quantization_approach": "static"}
+    assert unused_settings(make_plan(specs.read_spec(beans))) == (
+        "baseline changes nothing: no row that benchcard leaves unquantized has these values",
+    )
+
+
 @pytest.mark.parametrize(
     ("grid", "changes", "baseline"),
     [

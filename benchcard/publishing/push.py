@@ -19,7 +19,6 @@ from huggingface_hub.constants import ENDPOINT
 
 from benchcard.analysis.run_results import RunResults
 from benchcard.card.frontmatter import check, yaml
-from benchcard.card.frontmatter.hubterms import is_hub_id
 from benchcard.card.readme import Merged, expect_slug, merge
 from benchcard.errors import CardError, HubError
 from benchcard.hub import push, repository
@@ -30,6 +29,7 @@ from benchcard.publishing.bundle import Bundle, write_bundle
 from benchcard.publishing.facts import default_slug
 from benchcard.publishing.weights import Artifacts, without_model
 from benchcard.utils.files import reporting_disk_errors
+from benchcard.utils.text import is_hub_id
 
 PUBLISH = "publish"
 _COPY = "copy the run directory to where it can be written, and push the copy"

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 
 from benchcard.analysis.frames.columns import frame_of, interval_columns, to_records, with_bounds
 from benchcard.card.facts import LATENCY_MEAN, Facts, Plain
-from benchcard.card.frontmatter.hubterms import is_hub_id
 from benchcard.card.layouts import full_tables, reproduce
 from benchcard.card.layouts.full_tables import RATIO, SIZE
 from benchcard.errors import BenchcardError, CardError, NoCardError
@@ -20,7 +19,7 @@ from benchcard.report import page
 from benchcard.report.page import BASELINE, OTHER, RECOMMENDED, Column, Filter, Rows
 from benchcard.reproduce.results import CardResults, published_results
 from benchcard.reproduce.source import README, find_readme
-from benchcard.utils.text import pluralize
+from benchcard.utils.text import is_hub_id, pluralize
 
 if TYPE_CHECKING:
     import pandas as pd

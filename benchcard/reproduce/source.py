@@ -12,10 +12,10 @@ import msgspec
 
 from benchcard.card import Card, Facts
 from benchcard.card import readme as readmes
-from benchcard.card.frontmatter.hubterms import is_hub_id
 from benchcard.card.paths import FOLDER, RUN
 from benchcard.errors import CardError, NoCardError
 from benchcard.utils.parsing import UnreadableError, load_json
+from benchcard.utils.text import is_hub_id
 
 README = "README.md"
 

@@ -11,9 +11,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from benchcard.card.frontmatter.hubterms import is_hub_id
 from benchcard.errors import Mistake
-from benchcard.utils.text import as_text, closest, did_you_mean, format_value, join_names
+from benchcard.utils.text import as_text, closest, did_you_mean, format_value, is_hub_id, join_names
 
 
 class ValueType(Protocol):

@@ -1,4 +1,4 @@
-"""Text for messages: values on one line, lists of names, plurals, and suggestions for misspelled names."""
+"""Text for messages: values on one line, lists of names, plurals, suggestions for misspelled names. The form of ids."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping
 from functools import partial
 
 _LINE_WIDTH = 240  # characters
+_HUB_ID = re.compile(r"(?:\b[\w.-]{1,96}\b/)?\b[\w.-]{1,96}\b", re.ASCII)
 
 
 class DisplayText(str):
@@ -90,3 +91,11 @@ def machine_name(arguments: Mapping[str, object]) -> str:
         else:
             words += map(str, value if isinstance(value, list) else [value])
     return ", ".join(words)
+
+
+def is_hub_id(text: str) -> bool:
+    """Return whether `text` has the format of a Hub id of a model or data set; a relative path may have it too.
+
+    Source: huggingface_hub 2.4, `utils._validators.validate_repo_id`.
+    """
+    return bool(_HUB_ID.fullmatch(text)) and "--" not in text and ".." not in text and not text.endswith(".git")

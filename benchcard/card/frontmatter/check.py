@@ -13,11 +13,11 @@ from benchcard.card.frontmatter.hubterms import (
     LANGUAGES,
     LICENSES,
     PIPELINE_TAGS,
-    is_hub_id,
     is_language,
 )
 from benchcard.card.frontmatter.yaml import compose_yaml, load_yaml, split_card
 from benchcard.errors import CardError
+from benchcard.utils.text import is_hub_id
 
 if TYPE_CHECKING:
     from ruamel.yaml.nodes import Node

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from benchcard.card.facts import Facts, FrontMatter, Plain
-from benchcard.card.frontmatter.hubterms import is_hub_id
 from benchcard.card.frontmatter.yaml import dump_yaml
+from benchcard.utils.text import is_hub_id
 
 
 def front_matter_keys(front: FrontMatter) -> dict[str, Plain]:

@@ -51,7 +51,6 @@ BASE_MODEL_RELATIONS = frozenset({"adapter", "finetune", "merge", "quantized"})
 """Source: hub-docs, docs/hub/model-cards.md, "Specifying a base model"."""
 
 _LANGUAGE = re.compile(r"[a-z]{2,3}(?:-[A-Za-z0-9]{1,8})*|code|multilingual")
-_HUB_ID = re.compile(r"(?:\b[\w.-]{1,96}\b/)?\b[\w.-]{1,96}\b", re.ASCII)
 
 
 def is_language(text: str) -> bool:
@@ -61,11 +60,3 @@ def is_language(text: str) -> bool:
     like "code", "multilingual"".
     """
     return bool(_LANGUAGE.fullmatch(text))
-
-
-def is_hub_id(text: str) -> bool:
-    """Return whether `text` has the format of a Hub id of a model or data set; a relative path may have it too.
-
-    Source: huggingface_hub 2.4, `utils._validators.validate_repo_id`.
-    """
-    return bool(_HUB_ID.fullmatch(text)) and "--" not in text and ".." not in text and not text.endswith(".git")

@@ -13,8 +13,8 @@ from benchcard.card.facts import Data, Facts, FrontMatter, Metric, Row, figure
 from benchcard.card.frontmatter import fields
 from benchcard.card.frontmatter import yaml as yamltext
 from benchcard.card.frontmatter.check import find_problems
-from benchcard.card.frontmatter.hubterms import is_hub_id
 from benchcard.errors import CardError
+from benchcard.utils.text import is_hub_id
 from card.test_facts import facts_of, texts
 
 writable = st.recursive(

@@ -8,7 +8,6 @@ shared. The resulting set, given as a fixed list, asks for the same steps. The o
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from functools import cached_property
 
 from benchcard.metrics.info import FIDELITY, default_max_drop
 from benchcard.quantization.sensitivity.minimal_set import minimal_set
@@ -42,17 +41,21 @@ class AutoExclusion:
     max_trials: int
     _trials: dict[tuple[str, ...], Trial] = field(default_factory=dict)
     _failed: StepFailed | None = None
+    # The figure of fidelity that the search goes by; empty for the first metric.
+    _figure: str = ""
 
     def search(self) -> Search:
         """Return the result of the search; `StepFailed` if no trial could be evaluated, or the metric is unsuited."""
         baseline = self._baseline()
         quantized = self.make(())
+        self._figure = self.row.shared.traits.excludes_by if self.row.baseline() else ""
         if baseline.planned:
             return self._plan(quantized)
-        if self._figure:
+        if self._figure and self._is_measured(quantized):
             self._metric, info = self._figure, FIDELITY[self._figure]
             value: float | None = float(bool(info.higher_is_better))  # that of equal outputs
         else:
+            self._figure = ""
             self._metric, value = next(iter(baseline.values.metrics.items()))
             info = baseline.values.readings[self._metric]
         self._sign, value = self._direction(info.higher_is_better, value)
@@ -81,11 +84,6 @@ class AutoExclusion:
             max_trials=self.max_trials,
         )
 
-    @cached_property
-    def _figure(self) -> str:
-        """The figure of fidelity that the search goes by; empty for the first metric."""
-        return self.row.shared.traits.excludes_by if self.row.baseline() else ""
-
     def _predict(self, model: Outcome[QuantizeOutcome] | Outcome[ExportOutcome]) -> Outcome[EvaluateOutcome]:
         return self.row.shared.ask(self.row.evaluating(*self.row.converted(model)))
 
@@ -94,6 +92,15 @@ class AutoExclusion:
 
     def _compare(self, model: Outcome[QuantizeOutcome]) -> Outcome[CompareOutcome]:
         return self.row.shared.ask(self.row.comparing(self._predict(model)))
+
+    def _is_measured(self, model: Outcome[QuantizeOutcome]) -> bool:
+        """Return whether there is the figure of fidelity; also where a model has none, as one that cannot be run."""
+        try:
+            return self._figure in (self._compare(model).values.fidelity or {})
+        except StepFailed as failed:
+            if isinstance(failed.failure, NotRun):
+                raise
+            return self._figure in FIDELITY
 
     def _value(self, model: Outcome[QuantizeOutcome]) -> float | None:
         """Return what the search goes by, of a model."""

@@ -7,6 +7,7 @@ import shutil
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -27,6 +28,11 @@ from benchcard.utils.values import Interval
 DIGITS = Path(__file__).parents[2] / "examples" / "digits"
 CULPRIT = "vit.layers.0.layernorm_before/Add"
 AUTO = {"auto": {"max_drop": 1.0}}
+
+
+def row_of(figure):
+    """A row with a baseline, whose search goes by this figure."""
+    return SimpleNamespace(baseline=lambda: True, shared=SimpleNamespace(traits=SimpleNamespace(excludes_by=figure)))
 
 
 def benchmark(exclusions, **fixed):
@@ -107,8 +113,6 @@ def test_a_point_may_be_lost_where_nobody_says(unit, baseline, value, point):
     """One of a metric in %, else 0.01: a row that loses less needs no exclusion."""
 
     class Known(AutoExclusion):
-        _figure = ""
-
         def _baseline(self):
             values = ScoreOutcome(metrics={"f1": baseline}, readings={"f1": MetricInfo(True, unit)})
             return Outcome("score", "", Path(), values)
@@ -116,20 +120,31 @@ def test_a_point_may_be_lost_where_nobody_says(unit, baseline, value, point):
         def _score(self, made):
             return Outcome("score", "", Path(), ScoreOutcome(metrics={"f1": value}))
 
-    search = Known(None, None, lambda nodes: None, **AUTO_DEFAULTS).search()
+    search = Known(row_of(""), None, lambda nodes: None, **AUTO_DEFAULTS).search()
     assert (search.nodes, search.is_enough, search.max_drop) == ((), True, point)
 
 
-@pytest.mark.parametrize(("divergence", "is_enough"), [(0.049, True), (0.051, False)])
-def test_a_search_goes_by_the_figure_that_decides(divergence, is_enough):
-    """A better perplexity does not make up for outputs that are far from the baseline's: 0.05 nats may be lost."""
+@pytest.mark.parametrize(
+    ("figure", "divergence", "expected"),
+    [
+        ("kl_mean", 0.049, ("kl_mean", 0.0, 0.049, 0.05, True)),
+        ("kl_mean", 0.051, ("kl_mean", 0.0, 0.051, 0.05, False)),
+        ("agreement", 0.051, ("perplexity", 20.0, 19.0, 0.01, True)),
+        ("of another package", 0.051, ("perplexity", 20.0, 19.0, 0.01, True)),
+    ],
+)
+def test_a_search_goes_by_the_figure_that_decides(figure, divergence, expected):
+    """A better perplexity does not make up for outputs that are far from the baseline's: 0.05 nats may be lost. Where
+    the figure was not measured, the first metric decides.
+    """
 
     class Known(AutoExclusion):
-        _figure = "kl_mean"
-
         def _baseline(self):
             readings = {"perplexity": MetricInfo(False, "per token")}
             return Outcome("score", "", Path(), ScoreOutcome(metrics={"perplexity": 20.0}, readings=readings))
+
+        def _score(self, made):
+            return Outcome("score", "", Path(), ScoreOutcome(metrics={"perplexity": 19.0}))
 
         def _compare(self, made):
             return Outcome(
@@ -139,9 +154,8 @@ def test_a_search_goes_by_the_figure_that_decides(divergence, is_enough):
         def _rank(self, made):
             return Outcome("rank", "", Path(), RankOutcome(nodes=()))
 
-    search = Known(None, None, lambda nodes: None, **AUTO_DEFAULTS).search()
-    assert (search.metric, search.baseline, search.value) == ("kl_mean", 0.0, divergence)
-    assert (search.max_drop, search.is_enough) == (0.05, is_enough)
+    search = Known(row_of(figure), None, lambda nodes: None, **AUTO_DEFAULTS).search()
+    assert (search.metric, search.baseline, search.value, search.max_drop, search.is_enough) == expected
 
 
 @pytest.mark.parametrize(

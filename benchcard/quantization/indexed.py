@@ -13,7 +13,7 @@ from onnxruntime.quantization.onnx_model import ONNXModel
 
 
 class IndexedModel(ONNXModel):  # type: ignore[misc]  # the package has no types
-    """An `ONNXModel` for one run of `QDQQuantizer`. Weights that it removes at the end are still in `get_initializer`."""
+    """An `ONNXModel` for one run of `QDQQuantizer`. `get_initializer` still has weights that it removes at the end."""
 
     def __init__(self, model: ModelProto) -> None:
         super().__init__(model)

@@ -227,6 +227,7 @@ def test_rounds_that_are_something_else_are_damaged(results, tmp_path):
     assert RunDirectory(run).info.format == 1
 
 
+@pytest.mark.slow
 def test_a_published_run_json_of_another_form_is_a_card_error(results, tmp_path):
     """A `run.json` beside a card gives what the card shows, or one error of ours, when read, verified and run again."""
     from benchcard import Benchmark

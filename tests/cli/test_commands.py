@@ -127,6 +127,7 @@ def test_a_closed_standard_error_keeps_the_status(arguments, status, tmp_path, m
     assert subprocess.run(shell, timeout=WAITS_S, check=False).returncode == status
 
 
+@pytest.mark.slow
 def test_a_run_completes_without_a_reader(ground, results, tmp_path):
     """As in `benchcard run SPEC 2>&1 | head -1`: all steps are done and the card is written."""
     shutil.copytree(results.path, tmp_path / "run")

@@ -229,6 +229,7 @@ def test_a_repository_that_cannot_be_read_is_said(hub):
     assert "HubError: The model `someone/unseen` could not be read from the Hub" in unreached.error
 
 
+@pytest.mark.slow
 def test_a_gated_repository_is_said(hub):
     """The message says to accept the terms of a gated model or data set and to log in."""
     hub.add_model("someone/gated", {"config.json": json.dumps(CONFIGS["no-card"])})

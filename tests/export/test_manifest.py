@@ -66,6 +66,7 @@ def rename(folder: Path, source: Path) -> None:
     (folder / FILE).write_text(json.dumps(manifest))
 
 
+@pytest.mark.slow
 def test_an_export_of_transformers_runs_without_a_mapping(exported, tmp_path):
     """Also where the names of the graph say nothing and the folder has another graph: `export.json` names the file and
     the order of inputs and outputs, which types and shapes leave open. Figures are those of PyTorch.

@@ -85,6 +85,7 @@ def test_a_push_is_one_commit_with_everything(push, run, hub, capsys):
     assert len(hub.commits(MINE)) == 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("outside", [False, True])
 def test_a_card_says_how_its_model_is_loaded(push, run, hub, tmp_path, outside):
     """The Python lines of the card, run as they stand against the Hub, give outputs; where a graph keeps its tensors in

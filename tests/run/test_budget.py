@@ -138,6 +138,7 @@ def test_a_budget_that_is_too_small_is_a_mistake(spec, tmp_path, more, hint):
         within_budget(spec(f"budget: 5s\n{everything}"), tmp_path)
 
 
+@pytest.mark.slow
 def test_a_run_keeps_what_was_chosen(ground, tmp_path, monkeypatch, capsys):
     """The run's spec has the choice in place of the budget; a run that continues keeps it, and so does its card."""
     path = spec_with(ground, SPEC + GRID + "budget: 40s\nduration: 0.2\nexplain: false\n")

@@ -48,6 +48,7 @@ def spec(task, folder, data, **more):
 STATIC = {"calibration": {"num_calibration_samples": 6}}
 
 
+@pytest.mark.slow
 def test_a_filter_with_images_as_nhwc_is_an_image_classifier(tmp_path):
     """A graph of no transformers model, with `input_0` in NHWC, is found, quantized, evaluated, timed and pushed with
     the names that libraries read; the notes say which of its names is which.
@@ -80,6 +81,7 @@ def test_a_corrected_spec_has_the_folder_of_the_mistaken_one(tmp_path):
     assert Benchmark(**made).run(tmp_path / "run", progress=False).failures.empty
 
 
+@pytest.mark.slow
 def test_a_graph_that_does_not_fit_fails_before_anything_is_calibrated(tmp_path):
     """A graph of other labels than the configuration's fails its rows with its own names, before it is calibrated; a
     name that it does not have is a mistake of the spec.

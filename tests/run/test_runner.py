@@ -291,6 +291,7 @@ def test_the_same_command_again_does_nothing_again(results, ground):
     assert Results.load(ground / "run").time.equals(results.time)
 
 
+@pytest.mark.slow
 def test_the_steps_of_some_rows_are_those_of_the_whole_run(results, ground, tmp_path):
     """Untimed rows do what they lack, and what their comparison lacks, with the keys of the whole grid; nothing is
     timed. A static row finds the calibration for the operators of all. A baseline has the data of all rows read.
@@ -428,6 +429,7 @@ def test_an_opset_that_cannot_be_had_is_a_failed_row(ground, tmp_path):
     assert "has opset 13" in results.failures["message"][0]
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("results")
 def test_a_given_graph_that_is_quantized_is_scored_one_by_one(ground, tmp_path):
     """A graph that takes its scales over the whole batch has the same accuracy whoever quantized it: each example is

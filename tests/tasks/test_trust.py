@@ -80,6 +80,7 @@ def ground(tmp_path, monkeypatch):
     return tmp_path
 
 
+@pytest.mark.slow
 def test_code_of_a_model_runs_only_where_it_is_asked_for(ground):
     """Off, every row fails and says what a spec can do; on, the graph predicts what PyTorch does, and the card says
     that the code ran.

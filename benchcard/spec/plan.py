@@ -370,7 +370,7 @@ def _baselines(
     """Return each row's baseline: a row of its model, data and settings that benchcard did not quantize.
 
     It is the first one with the values of `baseline`, if that is given, else the first one that its framework did not
-    quantize either, of onnxruntime, in float32, as far as there are such rows.
+    quantize either, in float32, of onnxruntime, as far as there are such rows.
     """
     model_settings = ("framework", "framework_args", "apply_quantization", "from_transformers")
     shared = sorted({split_name(name)[0] for name in spec.grid}.difference(model_settings))
@@ -384,7 +384,8 @@ def _baselines(
         is_named = _has_values(row, named)
         precision = traits[row["framework"]].precision(row)
         is_quantized = precision in ("quantized", "calibrated")
-        return not is_named, is_quantized, row["framework"] != "onnxruntime", precision == "16 bits"
+        is_in_16_bits = precision == "16 bits" or row["dtype"] == "float16"
+        return not is_named, is_quantized, is_in_16_bits, row["framework"] != "onnxruntime"
 
     # The sort is stable: of rows with equal ranks, the first one of the table counts.
     for index in sorted(range(len(rows)), key=rank):

@@ -242,6 +242,13 @@ def test_a_baseline_that_is_quantized_is_reported(beans):
             {"torch_dtype": "float32"},
         ),
         ({"framework_args.dtype": ["int8", "int8_weights"]}, {}, {"dtype": "int8"}),
+        ({"framework_args.inference_precision": ["bf16", "f32"]}, {}, {"inference_precision": "f32"}),
+        ({"framework_args.inference_precision": ["f16", "f32"]}, {}, {"inference_precision": "f32"}),
+        (
+            {"framework_args": [{"dtype": "int8", "inference_precision": "bf16"}, {"dtype": "fp16"}]},
+            {},
+            {"dtype": "fp16"},
+        ),
     ],
 )
 def test_the_baseline_is_float_where_a_row_is(beans, grid, changes, baseline):
@@ -254,6 +261,23 @@ def test_the_baseline_is_float_where_a_row_is(beans, grid, changes, baseline):
     (row,) = {row.baseline for row in plan}
     assert plan[row]["framework_args"] == baseline
     assert not plan[row].quantized
+
+
+def test_the_baseline_is_float32_before_it_is_of_onnxruntime(beans):
+    """Fidelity is measured against float32, also where onnxruntime has rows in float16 alone."""
+    for dtypes, framework in ((["float16"], "pytorch"), (["float16", "float32"], "onnxruntime")):
+        grid = {"framework": ["onnxruntime", "pytorch"], "dtype": dtypes}
+        plan = make_plan(specs.read_spec({**beans, "fixed": {}, "grid": grid}))
+        (row,) = {row.baseline for row in plan}
+        assert (plan[row]["framework"], plan[row]["dtype"]) != ("onnxruntime", "float16")
+        assert plan[row]["framework"] == framework
+
+
+def test_float16_of_a_framework_without_precisions_is_no_baseline(beans):
+    """`dtype` has the same meaning for each framework that takes it."""
+    traits = {"openvino": FrameworkTraits("ir", (), ("dtype",), ())}
+    spec = specs.read_spec({**beans, "fixed": {}, "grid": {"framework": ["openvino"], "dtype": ["float16", "float32"]}})
+    assert [(row["dtype"], row.baseline) for row in make_plan(spec, traits)] == [("float16", 1), ("float32", 1)]
 
 
 OPENVINO = {"framework": ["openvino"], "framework_args.dtype": [None, "int8", "int8_weights"]}

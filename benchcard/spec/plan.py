@@ -231,10 +231,6 @@ class _FrameworkGrid:
             if approach not in templates:
                 templates[approach] = self._template(approach)
             template, active = templates[approach]
-            key = tuple(index if name in active else -1 for name, index in indices.items())
-            if key in seen:
-                continue
-            seen.add(key)
             parameters = dict(template)
             for name, value in values.items():
                 if name in active:
@@ -243,15 +239,14 @@ class _FrameworkGrid:
                     is_whole = part is None and parameter != BACKEND_ARGUMENTS
                     fields = value if part is None else {part: value}
                     parameters[parameter] = value if is_whole else {**parameters[parameter], **fields}
-            axes = {name: _axis_value(parameters, name) for name in indices}
-            if parameters["calibration"] is not None and not self.traits.calibrates(parameters):
-                # The first samples of the grid stay: they are in the keys of steps.
-                samples = {name for name in active if split_name(name)[0] == "calibration"}
-                key = tuple(index if name in active - samples else -1 for name, index in indices.items())
-                if samples and key in seen:
-                    continue
-                seen.add(key)
-                axes |= dict.fromkeys(samples)
+            if approach is None and not self.traits.calibrates(parameters):
+                # The first samples of the grid stay in the parameters: they are in the keys of steps.
+                active = {name for name in active if split_name(name)[0] != "calibration"}
+            key = tuple(index if name in active else -1 for name, index in indices.items())
+            if key in seen:
+                continue
+            seen.add(key)
+            axes = {name: _axis_value(parameters, name) if name in active else None for name in indices}
             if BACKEND_ARGUMENTS in axes:
                 axes[BACKEND_ARGUMENTS] = self.spec.shown_arguments(values[BACKEND_ARGUMENTS])
             yield parameters, axes

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -278,6 +279,15 @@ def test_float16_of_a_framework_without_precisions_is_no_baseline(beans):
     traits = {"openvino": FrameworkTraits("ir", (), ("dtype",), ())}
     spec = specs.read_spec({**beans, "fixed": {}, "grid": {"framework": ["openvino"], "dtype": ["float16", "float32"]}})
     assert [(row["dtype"], row.baseline) for row in make_plan(spec, traits)] == [("float16", 1), ("float32", 1)]
+
+
+def test_static_rows_of_a_framework_that_also_calibrates_stay(beans):
+    """What benchcard quantizes depends on `calibration`, whatever the numbers of the framework's own models are."""
+    beans |= {"fixed": {"quantization_approach": "static"}, "grid": {"calibration.method": ["minmax", "entropy"]}}
+    precisions = {"framework_args.dtype": {"int8": "calibrated"}}
+    traits = {"onnxruntime": replace(FrameworkTraits.from_registry("onnxruntime"), precisions=precisions)}
+    plan = make_plan(specs.read_spec(beans), traits)
+    assert [row.axes["calibration.method"] for row in plan] == ["entropy", "minmax"]
 
 
 OPENVINO = {"framework": ["openvino"], "framework_args.dtype": [None, "int8", "int8_weights"]}

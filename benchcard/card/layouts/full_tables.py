@@ -109,7 +109,10 @@ def row_names(facts: Facts, *, with_machine: bool = True) -> list[str]:
 
 
 def is_quantized(row: Row) -> bool:
-    """Return whether the model of a row is quantized, by whomever: only such rows have numbers of nodes."""
+    """Return whether the model of a row is quantized, by whomever, as far as the card shows it.
+
+    Only quantized rows have numbers of nodes; those of a framework that reports no kernels may have none.
+    """
     return row.parameters.get(_QUANTIZES) is True or any(row.figures.get(name) for name in NODES)
 
 

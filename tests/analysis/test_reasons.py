@@ -321,6 +321,14 @@ def test_a_quantized_baseline_is_noted():
     assert not reasons.run_notes(of(rows[0]))
 
 
+def test_no_other_row_is_said_to_be_compared_with_a_baseline_of_its_own():
+    """Each of two models has one row, which is quantized, and nothing is compared with it."""
+    rows = [made([INTEGER]), made([INTEGER])]
+    for number, row in enumerate(rows):
+        row.configuration.row = row.configuration.baseline = number
+    assert not [note for note in reasons.run_notes(of(*rows)) if "are compared with" in note]
+
+
 def test_what_computes_nothing_or_was_joined_is_not_blamed():
     """A quantized table that is looked up computes nothing, and a `Relu` that was fused with its `Conv` does not stay
     in float32.

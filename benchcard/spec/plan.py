@@ -51,8 +51,8 @@ class FrameworkTraits:
 
     def precision(self, parameters: Mapping[str, Any]) -> str | None:
         """Return the `frameworks.protocol.Precision` of a row that benchcard does not quantize; None for float32."""
-        found = (values.get(_axis_value(parameters, name)) for name, values in self.precisions.items())
-        return next(filter(None, found), None)
+        precisions = (values.get(_axis_value(parameters, name)) for name, values in self.precisions.items())
+        return next(filter(None, precisions), None)
 
     def calibrates(self, parameters: Mapping[str, Any]) -> bool:
         """Return whether the model of a row that has `calibration` depends on the calibration samples."""

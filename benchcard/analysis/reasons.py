@@ -67,14 +67,13 @@ def run_notes(records: Records) -> list[str]:
     for batches, note in padding.NOTES.items():
         if affected := [record for record in records.records if _batches(record) == batches]:
             notes.append(f"the outputs of {_name_rows(affected)} {note}")
-    compared_with = {each.configuration.baseline for each in records.records} - {None}
-    if len(records.records) > 1 and (
-        baselines := [
-            record
-            for record in records.records
-            if record.configuration.row in compared_with and row_facts.is_quantized(record)
-        ]
-    ):
+    configurations = [record.configuration for record in records.records]
+    compared_with = {row.baseline for row in configurations if row.baseline != row.row}
+    if baselines := [
+        record
+        for record in records.records
+        if record.configuration.row in compared_with and row_facts.is_quantized(record)
+    ]:
         notes.append(
             f"{subject(baselines)} quantized, and others are compared with {'it' if len(baselines) == 1 else 'them'}: "
             "differences, fidelity and ratios are not those from a float model. Add one, or name it by `baseline`"

@@ -187,16 +187,23 @@ def kernels_of(record: Record) -> tuple[Kernel, ...]:
 
 def is_quantized(record: Record) -> bool:
     """Return whether a row's model is quantized: by benchcard, by its framework, or before it was given."""
-    convert = record.outcomes.convert
-    stored = convert.values.kinds if convert else ()
+    # A float graph, too, may have a mask that is stored in 8 bits, and kernels that read images in 8 bits.
     return (
         record.quantized
-        or any(map(_FEW_BITS.match, stored))
-        or any(
-            kernel.numbers in ("8 bits", "conversion") or _QUANTIZED_KERNEL.match(kernel.name)
-            for kernel in kernels_of(record)
-        )
+        or any(map(_FEW_BITS.match, _stored_kinds(record)))
+        or any(kernel.numbers == "conversion" or _QUANTIZED_KERNEL.match(kernel.name) for kernel in kernels_of(record))
     )
+
+
+def _stored_kinds(record: Record) -> Sequence[str]:
+    """Return the numbers that at least a tenth of a converted model's weights are stored in; empty for other models."""
+    kinds = record.outcomes.convert.values.kinds if record.outcomes.convert else {}
+    if not kinds:
+        return ()
+    # Not above: results are read without onnx.
+    from benchcard.graphs.weights import StoredWeights
+
+    return StoredWeights(sum(kinds.values()), 0, kinds).names
 
 
 def on_gpu(record: Record) -> bool:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from benchcard.frameworks.protocol import Arrays, Options, Outputs, Precision
+    from benchcard.frameworks.protocol import Arrays, Options, Outputs
 
 _PARAMETERS = (
     "from_transformers apply_quantization quantization_approach operators_to_quantize node_exclusion per_channel "
@@ -57,7 +57,6 @@ class OnnxRuntime:
     engine = "onnx"
     format = "onnx"
     forkable = True
-    precisions: Mapping[str, Mapping[str, Precision]] = MappingProxyType({"dtype": {"float16": "16 bits"}})
 
     def import_runtime(self) -> None:
         """Import onnxruntime."""

@@ -103,7 +103,10 @@ class OpenVino:
     forkable = True
     libraries = ("openvino", "nncf")
     precisions: Mapping[str, Mapping[str, Precision]] = MappingProxyType(
-        {"framework_args.dtype": {"fp16": "16 bits", "int8": "calibrated", **dict.fromkeys(_WEIGHTS, "quantized")}}
+        {
+            "framework_args.dtype": {"fp16": "16 bits", "int8": "calibrated", **dict.fromkeys(_WEIGHTS, "quantized")},
+            "framework_args.inference_precision": dict.fromkeys(("f16", "bf16"), "16 bits"),
+        }
     )
 
     def import_runtime(self) -> None:

@@ -67,8 +67,9 @@ class Framework(Protocol):
     A framework may have `forkable = True`: a process that has imported it may then be forked for each model, which
     saves the import. It must not compute with NumPy's own BLAS, which has one thread in such a process. It may have
     `libraries`, the names of the packages whose versions its figures depend on. It may have `precisions`, a `Precision`
-    by the name of a parameter, as `framework_args.dtype`, and its value: the baseline is a row without one, if there is
-    any, and where a value is `calibrated`, rows with other values do not depend on the calibration samples.
+    by the name of a parameter, as `framework_args.dtype`, and its value; of several the first counts. The baseline is a
+    row without one, if there is any, and where a value is `calibrated`, rows with other values do not depend on the
+    calibration samples.
     """
 
     parameters: frozenset[str]

@@ -110,5 +110,5 @@ def _name(data_type: int) -> str:
 
 
 def _bits(name: str) -> int:
-    """Return the bits of a kind of numbers, which are in its name."""
-    return 8 if name.startswith("float8") else int("".join(filter(str.isdigit, name)))
+    """Return the bits of a kind of numbers, which are in its name; 0 where a framework names a kind without them."""
+    return 8 if name.startswith("float8") else int("".join(filter(str.isdigit, name)) or 0)

@@ -51,8 +51,8 @@ class FrameworkTraits:
 
     def precision(self, parameters: Mapping[str, Any]) -> str | None:
         """Return the `frameworks.protocol.Precision` of a row that benchcard does not quantize; None for float32."""
-        found = (values.get(_axis_value(parameters, name)) for name, values in self.precisions.items())
-        return next(filter(None, found), None)
+        precisions = (values.get(_axis_value(parameters, name)) for name, values in self.precisions.items())
+        return next(filter(None, precisions), None)
 
     def calibrates(self, parameters: Mapping[str, Any]) -> bool:
         """Return whether the model of a row that has `calibration` depends on the calibration samples."""
@@ -231,10 +231,6 @@ class _FrameworkGrid:
             if approach not in templates:
                 templates[approach] = self._template(approach)
             template, active = templates[approach]
-            key = tuple(index if name in active else -1 for name, index in indices.items())
-            if key in seen:
-                continue
-            seen.add(key)
             parameters = dict(template)
             for name, value in values.items():
                 if name in active:
@@ -243,15 +239,14 @@ class _FrameworkGrid:
                     is_whole = part is None and parameter != BACKEND_ARGUMENTS
                     fields = value if part is None else {part: value}
                     parameters[parameter] = value if is_whole else {**parameters[parameter], **fields}
-            axes = {name: _axis_value(parameters, name) for name in indices}
-            if parameters["calibration"] is not None and not self.traits.calibrates(parameters):
-                # The first samples of the grid stay: they are in the keys of steps.
-                samples = {name for name in active if split_name(name)[0] == "calibration"}
-                key = tuple(index if name in active - samples else -1 for name, index in indices.items())
-                if samples and key in seen:
-                    continue
-                seen.add(key)
-                axes |= dict.fromkeys(samples)
+            if approach is None and not self.traits.calibrates(parameters):
+                # The first samples of the grid stay in the parameters: they are in the keys of steps.
+                active = {name for name in active if split_name(name)[0] != "calibration"}
+            key = tuple(index if name in active else -1 for name, index in indices.items())
+            if key in seen:
+                continue
+            seen.add(key)
+            axes = {name: _axis_value(parameters, name) if name in active else None for name in indices}
             if BACKEND_ARGUMENTS in axes:
                 axes[BACKEND_ARGUMENTS] = self.spec.shown_arguments(values[BACKEND_ARGUMENTS])
             yield parameters, axes
@@ -370,7 +365,7 @@ def _baselines(
     """Return each row's baseline: a row of its model, data and settings that benchcard did not quantize.
 
     It is the first one with the values of `baseline`, if that is given, else the first one that its framework did not
-    quantize either, of onnxruntime, in float32, as far as there are such rows.
+    quantize either, in float32, of onnxruntime, as far as there are such rows.
     """
     model_settings = ("framework", "framework_args", "apply_quantization", "from_transformers")
     shared = sorted({split_name(name)[0] for name in spec.grid}.difference(model_settings))
@@ -384,7 +379,8 @@ def _baselines(
         is_named = _has_values(row, named)
         precision = traits[row["framework"]].precision(row)
         is_quantized = precision in ("quantized", "calibrated")
-        return not is_named, is_quantized, row["framework"] != "onnxruntime", precision == "16 bits"
+        is_in_16_bits = precision == "16 bits" or row["dtype"] == "float16"
+        return not is_named, is_quantized, is_in_16_bits, row["framework"] != "onnxruntime"
 
     # The sort is stable: of rows with equal ranks, the first one of the table counts.
     for index in sorted(range(len(rows)), key=rank):

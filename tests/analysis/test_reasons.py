@@ -292,9 +292,18 @@ def test_a_graph_that_came_quantized_is_not_called_unquantized():
     for kernel, is_quantized in ((INTEGER, True), (PAIRS, True), (("MatMulNBits", "float", 1, 0.5), True)):
         assert row_facts.is_quantized(made([FLOAT_MATMUL, kernel])) == is_quantized
     converted = made([FLOAT_MATMUL, SOFTMAX])
-    for kinds, is_quantized in (({"float32": 9}, False), ({"float16": 9}, False), ({"float32": 1, "int8": 9}, True)):
+    stored = (({"float32": 9}, False), ({"float16": 9, "plain": 9}, False), ({"float32": 1, "int8": 9}, True))
+    for kinds, is_quantized in stored:
         converted.outcomes.convert = outcome(SimpleNamespace(kinds=kinds))
         assert row_facts.is_quantized(converted) == is_quantized
+
+
+def test_a_float_graph_with_some_numbers_of_8_bits_is_not_called_quantized():
+    """Images in uint8 that are resized and scaled, and a causal mask that is stored in uint8."""
+    row = made([FLOAT_MATMUL, ("Resize", "8 bits", 1, 0.1), ("Equal", "8 bits", 1, 0.1), ("Mul", "8 bits", 1, 0.1)])
+    assert not row_facts.is_quantized(row)
+    row.outcomes.convert = outcome(SimpleNamespace(kinds={"float32": 124_000_000, "uint8": 1_000_000}))
+    assert not row_facts.is_quantized(row)
 
 
 def test_a_quantized_baseline_is_noted():
@@ -310,6 +319,14 @@ def test_a_quantized_baseline_is_noted():
         assert all(note.startswith("row 0 is quantized, and others") for note in notes)
     rows[0].configuration.baseline = 0
     assert not reasons.run_notes(of(rows[0]))
+
+
+def test_no_other_row_is_said_to_be_compared_with_a_baseline_of_its_own():
+    """Each of two models has one row, which is quantized, and nothing is compared with it."""
+    rows = [made([INTEGER]), made([INTEGER])]
+    for number, row in enumerate(rows):
+        row.configuration.row = row.configuration.baseline = number
+    assert not [note for note in reasons.run_notes(of(*rows)) if "are compared with" in note]
 
 
 def test_what_computes_nothing_or_was_joined_is_not_blamed():

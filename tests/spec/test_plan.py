@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -242,6 +243,13 @@ def test_a_baseline_that_is_quantized_is_reported(beans):
             {"torch_dtype": "float32"},
         ),
         ({"framework_args.dtype": ["int8", "int8_weights"]}, {}, {"dtype": "int8"}),
+        ({"framework_args.inference_precision": ["bf16", "f32"]}, {}, {"inference_precision": "f32"}),
+        ({"framework_args.inference_precision": ["f16", "f32"]}, {}, {"inference_precision": "f32"}),
+        (
+            {"framework_args": [{"dtype": "int8", "inference_precision": "bf16"}, {"dtype": "fp16"}]},
+            {},
+            {"dtype": "fp16"},
+        ),
     ],
 )
 def test_the_baseline_is_float_where_a_row_is(beans, grid, changes, baseline):
@@ -256,26 +264,55 @@ def test_the_baseline_is_float_where_a_row_is(beans, grid, changes, baseline):
     assert not plan[row].quantized
 
 
+def test_the_baseline_is_float32_before_it_is_of_onnxruntime(beans):
+    """Fidelity is measured against float32, also where onnxruntime has rows in float16 alone."""
+    for dtypes, framework in ((["float16"], "pytorch"), (["float16", "float32"], "onnxruntime")):
+        grid = {"framework": ["onnxruntime", "pytorch"], "dtype": dtypes}
+        plan = make_plan(specs.read_spec({**beans, "fixed": {}, "grid": grid}))
+        (row,) = {row.baseline for row in plan}
+        assert (plan[row]["framework"], plan[row]["dtype"]) != ("onnxruntime", "float16")
+        assert plan[row]["framework"] == framework
+
+
+def test_float16_of_a_framework_without_precisions_is_no_baseline(beans):
+    """`dtype` has the same meaning for each framework that takes it."""
+    traits = {"openvino": FrameworkTraits("ir", (), ("dtype",), ())}
+    spec = specs.read_spec({**beans, "fixed": {}, "grid": {"framework": ["openvino"], "dtype": ["float16", "float32"]}})
+    assert [(row["dtype"], row.baseline) for row in make_plan(spec, traits)] == [("float16", 1), ("float32", 1)]
+
+
+def test_static_rows_of_a_framework_that_also_calibrates_stay(beans):
+    """What benchcard quantizes depends on `calibration`, whatever the numbers of the framework's own models are."""
+    beans |= {"fixed": {"quantization_approach": "static"}, "grid": {"calibration.method": ["minmax", "entropy"]}}
+    precisions = {"framework_args.dtype": {"int8": "calibrated"}}
+    traits = {"onnxruntime": replace(FrameworkTraits.from_registry("onnxruntime"), precisions=precisions)}
+    plan = make_plan(specs.read_spec(beans), traits)
+    assert [row.axes["calibration.method"] for row in plan] == ["entropy", "minmax"]
+
+
 OPENVINO = {"framework": ["openvino"], "framework_args.dtype": [None, "int8", "int8_weights"]}
+MERGED = [None, "int8", "int8_weights"]
+UNREAD = ("calibration.method changes nothing: it applies to no row",)
 
 
 @pytest.mark.parametrize(
-    ("grid", "fixed", "dtypes"),
+    ("grid", "fixed", "dtypes", "notes"),
     [
-        ({"calibration.method": ["minmax", "entropy"]}, {}, [None, "int8", "int8_weights"]),
-        ({"calibration": [{"method": "minmax"}, {"method": "entropy"}, {}]}, {}, [None, "int8", "int8_weights"]),
-        ({"weights_dtype": ["int8", "uint8"], "per_channel": [False, True]}, {}, [None, "int8", "int8_weights"]),
-        ({"framework_args.optimization_level": [0, 99]}, {}, [None, "int8", "int8_weights"]),
+        ({"calibration.method": ["minmax", "entropy"]}, {}, MERGED, UNREAD),
+        ({"calibration": [{"method": "minmax"}, {"method": "entropy"}, {}]}, {}, MERGED, ()),
+        ({"weights_dtype": ["int8", "uint8"], "per_channel": [False, True]}, {}, MERGED, ()),
+        ({"framework_args.optimization_level": [0, 99]}, {}, MERGED, ()),
         (
             {"calibration.num_calibration_samples": [18, 9], "calibration.method": ["minmax", "entropy"]},
             {},
             [None, "int8", "int8", "int8_weights"],
+            UNREAD,
         ),
-        ({}, {"calibration": {"method": "entropy"}}, [None, "int8", "int8_weights"]),
-        ({}, {"calibration.method": "entropy"}, [None, "int8", "int8_weights"]),
+        ({}, {"calibration": {"method": "entropy"}}, MERGED, UNREAD),
+        ({}, {"calibration.method": "entropy"}, MERGED, UNREAD),
     ],
 )
-def test_rows_that_differ_in_what_openvino_does_not_read_are_one(beans, grid, fixed, dtypes):
+def test_rows_that_differ_in_what_openvino_does_not_read_are_one(beans, grid, fixed, dtypes, notes):
     """Of `calibration` it reads the number of samples, and this for int8 alone; the first number of the grid stays in
     the keys of the other rows.
     """
@@ -287,10 +324,7 @@ def test_rows_that_differ_in_what_openvino_does_not_read_are_one(beans, grid, fi
         assert is_int8 or row["calibration"] == {"num_calibration_samples": number}
         assert is_int8 or row.axes.get("calibration.num_calibration_samples") is None
         assert row["calibration"].keys() == {"num_calibration_samples"}
-    unread = any("method" in name or "method" in str(value) for name, value in fixed.items())
-    unread |= "calibration.method" in grid
-    expected = ("calibration.method changes nothing: it applies to no row",) if unread else ()
-    assert tuple(each for each in unused_settings(plan) if "method" in each) == expected
+    assert tuple(note for note in unused_settings(plan) if "method" in note) == notes
 
 
 def test_each_model_has_its_own_baseline(beans):

@@ -101,15 +101,17 @@ def row_names(facts: Facts, *, with_machine: bool = True) -> list[str]:
         {name: value for name, value in row.parameters.items() if with_machine or name != MACHINE} for row in facts.rows
     ]
     varied = [name for name in facts.benchmarked if len({repr(parameters.get(name)) for parameters in rows}) > 1]
-    quantized = map(is_quantized, facts.rows)
-    names = [short_name(parameters, varied, each) for parameters, each in zip(rows, quantized)]
+    names = [short_name(parameters, varied, is_quantized(row)) for parameters, row in zip(rows, facts.rows)]
     if len(set(names)) == len({repr(sorted(parameters.items())) for parameters in rows}):
         return names
     return [", ".join(f"{name}={write_value(value)}" for name, value in parameters.items()) for parameters in rows]
 
 
 def is_quantized(row: Row) -> bool:
-    """Return whether the model of a row is quantized, by whomever: only such rows have numbers of nodes."""
+    """Return whether the model of a row is quantized, by whomever, as far as the card shows it.
+
+    Only quantized rows have numbers of nodes; those of a framework that reports no kernels may have none.
+    """
     return row.parameters.get(_QUANTIZES) is True or any(row.figures.get(name) for name in NODES)
 
 
@@ -120,7 +122,7 @@ def short_name(parameters: Mapping[str, Plain], varied: Collection[str], quantiz
     """
     texts = {name: _value_in_name(name, value) for name, value in parameters.items() if name in varied}
     if quantized and texts.get(_QUANTIZES):
-        texts[_QUANTIZES] = "as it is"
+        texts[_QUANTIZES] = "already quantized"
     if not any(text for name, text in texts.items() if name != MACHINE):
         texts[""] = "quantized" if quantized or parameters.get(_QUANTIZES) is True else "as it is"
     return ", ".join(filter(None, texts.values()))

@@ -183,7 +183,7 @@ def test_a_quantized_row_is_not_called_unquantized():
         for index, row in enumerate(sample().rows)
     ]
     facts = sample(rows=tuple(rows))
-    assert full_tables.row_names(facts)[:2] == ["onnxruntime, as it is", "onnxruntime, dynamic"]
+    assert full_tables.row_names(facts)[:2] == ["onnxruntime, already quantized", "onnxruntime, dynamic"]
     text = full.body(facts)
     assert "times as fast** as the baseline; 0.400" in text
     assert "accuracy 0.974 [0.956, 0.990], the baseline's 0.977" in text

@@ -185,7 +185,8 @@ class Benchmark:
             card: The text of the card, a file, a folder with a README.md, or the id of a repository on the Hub.
             section: The name of the section, where a README has several.
             trust_remote_code: Whether code that the card names may run: that of a model with the card's
-                `trust_remote_code: true`, which stays as it is, and the scripts of metrics that are not installed.
+                `trust_remote_code: true`, which stays as it is, the scripts of metrics that are not installed, and the
+                files of tasks (`task_args`).
             token: The token to read the card from the Hub; None for the one of `hf auth login`.
             endpoint: The URL of the Hub with the card; None for that of huggingface_hub.
             **changes: Parameters that differ from the card, such as `model="./copy"` or `duration=3`.

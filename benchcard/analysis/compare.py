@@ -11,6 +11,7 @@ from __future__ import annotations
 import html
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -29,8 +30,9 @@ from benchcard.metrics.examples import Computed, Examples, examples_of
 from benchcard.metrics.info import split_column
 from benchcard.run.machines import FOLDER
 from benchcard.run.record import Record
-from benchcard.sources.resolve import script_metrics
+from benchcard.sources.resolve import script_metrics, task_code
 from benchcard.spec.parameters import split_name
+from benchcard.utils.harness import is_task_path
 from benchcard.utils.plain import canonical_json
 from benchcard.utils.text import quote_names, shorten
 from benchcard.utils.values import Interval
@@ -128,6 +130,12 @@ def compare_runs(a: Records, b: Records, across_machines: bool, times: bool, tru
         notes.append(
             f"the scripts of {quote_names(sorted(scripts))} were not run, so their changes have no interval: "
             "if you trust them, compare with --trust-remote-code (`trust_remote_code=True`)"
+        )
+    files = {value for records in (a, b) for _, value in task_code(records.plan.spec)}
+    if files and not trust_remote_code:
+        notes.append(
+            f"the task files {quote_names(sorted(files))} were not read, so the changes of their figures have no "
+            "interval: if you trust them, compare with --trust-remote-code (`trust_remote_code=True`)"
         )
     changes = list(_compare_quality(pairs, a, b, trust_remote_code))
     if times:
@@ -324,7 +332,7 @@ def _metrics(record: Record) -> Mapping[str, float | None]:
 
 
 def _examples(record: Record, records: Records, trust_remote_code: bool) -> MetricExamples:
-    """Return the metrics of a row as functions of examples, without those whose script may not run."""
+    """Return the metrics of a row as functions of examples, without those whose code may not run."""
     prepared, evaluated = record.outcomes.prepare, record.outcomes.evaluate
     if prepared is None or evaluated is None:
         return {}
@@ -335,7 +343,10 @@ def _examples(record: Record, records: Records, trust_remote_code: bool) -> Metr
         baseline = records.records[number].outcomes if number is not None else None
         if baseline and baseline.prepare and baseline.prepare.key == prepared.key:
             outputs = baseline.evaluate
-    inputs = metric_inputs(rows, evaluated.folder, task, outputs.folder if outputs else None)
+    files = [Path(str(value)) for value in rows.metric_defaults.values() if is_task_path(value)]
+    if files and not trust_remote_code:
+        return {}
+    inputs = metric_inputs(rows, evaluated.folder, task, outputs.folder if outputs else None, files)
     metrics: MetricExamples = {}
     for name in records.traits.metrics_of(record.configuration):
         if trust_remote_code or split_column(name)[0] in registry.metrics():

@@ -261,8 +261,8 @@ class RunResults:
             other: The later run.
             across_machines: Whether to compare times although the runs are of two machines.
             times: Whether to compare times at all.
-            trust_remote_code: Whether metric scripts that the runs name may run; without them the changes of these
-                metrics have no interval.
+            trust_remote_code: Whether metric scripts and files of tasks that the runs name may run; without them the
+                changes of these metrics have no interval.
 
         Raises:
             BenchcardError: The runs are of two machines, or have no row in common.

@@ -27,6 +27,7 @@ from benchcard.sources.resolve import Sources, changed_names, resolve_sources
 from benchcard.spec.parameters import BACKEND_ARGUMENTS
 from benchcard.spec.plan import Plan
 from benchcard.spec.schema import ListOf, MappingOf, Number, Optional, Text, ValueType
+from benchcard.spec.spec import task_files
 from benchcard.utils.events import Listener
 from benchcard.utils.files import write_atomically
 from benchcard.utils.parsing import UnreadableError, load_json
@@ -177,7 +178,7 @@ class RemoteBackend(ABC):
 
 def _expect_no_files(plan: Plan) -> None:
     """Raise a `SpecError` if an argument of the task is a file of this machine, since no parcel has it."""
-    files = {each for row in plan for each in plan.spec.task_files(row["task_args"] or {}).items()}
+    files = {each for row in plan for each in task_files(row["task_args"] or {}, plan.spec.local_path).items()}
     expected = "no file, because files of `task_args` are not sent to another machine"
     hint = "use the backend `local`"
     mistakes = [Mistake(f"$.task_args.{name}", f"the file {path}", expected, hint) for name, path in sorted(files)]

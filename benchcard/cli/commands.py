@@ -438,7 +438,7 @@ def show(
 @wide_option
 @click.option("--quality-only", is_flag=True, help="Do not compare times.")
 @click.option("--across-machines", is_flag=True, help="Compare times of runs on different machines.")
-@click.option("--trust-remote-code", is_flag=True, help="Run the metric scripts that A and B name.")
+@click.option("--trust-remote-code", is_flag=True, help="Run the metric scripts and task files that A and B name.")
 def compare(
     one: Path,
     other: Path,

@@ -162,7 +162,8 @@ def gallery(sources: tuple[str, ...], output: Path, as_csv: bool) -> None:
 @click.option(
     "--trust-remote-code",
     is_flag=True,
-    help="Run code that CARD names: the code of a model, and metric scripts. Without this option the error names it.",
+    help="Run code that CARD names: the code of a model, metric scripts, and files of tasks. Without this option the "
+    "error names it.",
 )
 @click.option("--csv", "as_csv", is_flag=True, help="Write CSV instead of a table.")
 @json_option

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -20,6 +20,7 @@ from benchcard.errors import ArtifactError
 from benchcard.evaluation.features import Features, write_features
 from benchcard.metrics import MetricInputs
 from benchcard.tasks import Prepared, Task
+from benchcard.utils.harness import is_task_path
 
 if TYPE_CHECKING:
     from benchcard.tasks.protocol import Arrays
@@ -157,9 +158,18 @@ def items_of(arrays: Mapping[str, np.ndarray], name: str) -> Sequence[np.ndarray
     return [part.reshape(shape) for part, shape in zip(parts, shapes)]
 
 
-def metric_inputs(rows: Rows, folder: Path, task: Task | None = None, baseline: Path | None = None) -> MetricInputs:
+def metric_inputs(
+    rows: Rows,
+    folder: Path,
+    task: Task | None = None,
+    baseline: Path | None = None,
+    task_files: Collection[Path] = (),
+) -> MetricInputs:
     """Return what metrics are computed from, for the predictions in a folder; `baseline` is that of the baseline's, for
     a `task` whose predictions are made with them.
+
+    A text in `metric_defaults` that names one of the `task_files` becomes its path. Metrics open no other file, since
+    the texts are those of a run directory, which may be somebody else's.
     """
     predictions, kept = read_predictions(folder)
     if join := getattr(task, "predictions", None):
@@ -169,6 +179,11 @@ def metric_inputs(rows: Rows, folder: Path, task: Task | None = None, baseline: 
     # Rows of several items, or of scores for each token, have no single list of scores.
     has_scores = scores is not None and scores.ndim == 2 and len(scores) == len(rows)
     arguments = msgspec.convert(rows.context.get("metric_args", {}), dict[str, dict[str, object]])
+    files = {file.name: file for file in task_files}
+    defaults = {
+        name: files.get(PurePath(str(value)).name, value) if is_task_path(value) else value
+        for name, value in rows.metric_defaults.items()
+    }
     return MetricInputs(
-        predictions, rows.references, scores if has_scores else None, rows.metric_defaults, rows.meanings, arguments
+        predictions, rows.references, scores if has_scores else None, defaults, rows.meanings, arguments
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Sequence
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import datasets
@@ -31,12 +32,14 @@ class LmEval(Offline):
         },
     )
 
-    def _compute(self, predictions: Requests, references: Sequence[str], task: str = "") -> dict[str, float]:
+    def _compute(self, predictions: Requests, references: Sequence[str], task: str | Path = "") -> dict[str, float]:
         every = np.arange(len(references))
         return {name: figure.score(every) for name, figure in self.examples(predictions, references, task).items()}
 
-    def examples(self, predictions: Requests, references: Sequence[str], task: str = "") -> dict[str, FigureOfExamples]:
-        """Return the figures of the task, by the name that it gives them."""
+    def examples(
+        self, predictions: Requests, references: Sequence[str], task: str | Path = ""
+    ) -> dict[str, FigureOfExamples]:
+        """Return the figures of a task, a name or a file, by the name that it gives them."""
         docs = [json.loads(reference) for reference in references]
         loaded = load_task(task, datasets.Dataset.from_list(docs), prepared=True)
         scores: dict[str, list[Any]] = {}

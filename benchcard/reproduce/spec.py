@@ -43,7 +43,8 @@ def spec_of(
         SpecError: It asks for something that is not possible; the error has the place of each mistake.
     """
     spec, notes = untrusted_spec(card, changes, given)
-    if not trust_remote_code and (code := resolve.uninstalled_code(spec, set(_texts((changes or {}).get("metrics"))))):
+    named = [value for name, value in (changes or {}).items() if split_name(name)[0] in ("metrics", "task_args")]
+    if not trust_remote_code and (code := resolve.uninstalled_code(spec, set(_texts(named)))):
         raise CardError(resolve.untrusted_code_message(code))
     return replace(spec, trusted=True), notes
 
@@ -81,15 +82,14 @@ def _read_spec(
             for part in (fixed, grid)
         )
         notes.append(f"the card was made with the backend `{backend}`: this runs locally unless you pass `backend`")
-    from_card = set(_texts([task, fixed, grid]))
+    foreign = set(_texts([task, fixed, grid])) - from_user
     for key, value in changes.items():
         name = ALIASES.get(key, key)
         grid.pop(name, None)
         fixed = {other: kept for other, kept in fixed.items() if ALIASES.get(other, other) != name}
         fixed[name] = value
-    spec = specs.read_spec({"task": task, "fixed": fixed, "grid": grid})
-    folders = dict.fromkeys((resolve.source_names(spec) & from_card) - from_user, card.folder)
-    return replace(spec, card_folders=folders, trusted=False)
+    spec = specs.read_spec({"task": task, "fixed": fixed, "grid": grid}, foreign=foreign)
+    return replace(spec, card_folders=dict.fromkeys(foreign, card.folder), trusted=False)
 
 
 def _parameters(card: PublishedCard, notes: list[str]) -> tuple[str | None, dict[str, object], dict[str, object]]:

@@ -23,6 +23,7 @@ from benchcard.run.traits import Traits
 from benchcard.sources.resolve import Sources
 from benchcard.spec.parameters import AUTO_DEFAULTS
 from benchcard.spec.plan import Configuration, Plan, calibration_method
+from benchcard.spec.spec import task_files
 from benchcard.steps.data import PrepareRequest, RowsOutcome, RowsRequest, SampleRequest, ShapeRequest
 from benchcard.steps.evaluate import (
     CompareRequest,
@@ -168,6 +169,10 @@ class RowPipeline:
         samples, seed = self.configuration["calibration"]["num_calibration_samples"], self.configuration["seed"]
         return self.ask(self._rows(SampleRequest, "calibration_split", num_samples=samples, seed=seed))
 
+    def task_files(self) -> dict[str, Path]:
+        """Return the paths of those `task_args` that are files, by their names."""
+        return task_files(self.configuration["task_args"] or {}, self.shared.plan.spec.local_path)
+
     def _rows(self, kind: type[Rows], split: str, **limits: Any) -> Rows:
         dataset, task_args = self.configuration["dataset"], self.configuration["task_args"]
         maximum = self._input_length
@@ -184,7 +189,7 @@ class RowPipeline:
                 ref_keys=dataset.get("ref_keys"),
                 task=self.task,
                 task_args=task_args,
-                task_files=self.shared.plan.spec.task_files(task_args or {}),
+                task_files=self.task_files(),
                 maximum=maximum,
                 location=source.location,
                 revision=source.revision,
@@ -333,6 +338,7 @@ class RowPipeline:
             predictions=predictions,
             baseline_outputs=self.baseline_outputs(predictions),
             scripts=self.shared.sources.scripts,
+            task_files=self.task_files(),
         )
 
     def comparing(self, predictions: Outcome[EvaluateOutcome]) -> CompareRequest:
@@ -349,6 +355,7 @@ class RowPipeline:
             baseline=baseline,
             baseline_outputs=self.baseline_outputs(predictions),
             scripts=self.shared.sources.scripts,
+            task_files=self.task_files(),
         )
 
     def baseline(self) -> Outcome[EvaluateOutcome] | None:

@@ -14,10 +14,12 @@ from typing import Any
 from benchcard import registry
 from benchcard.errors import Mistake, SpecError
 from benchcard.metrics.info import split_column
-from benchcard.spec.spec import Spec
+from benchcard.spec.parameters import split_name
+from benchcard.spec.spec import Spec, task_files
 from benchcard.tasks.data import data_digest, is_configured
 from benchcard.tasks.hub_cache import cached_commit
 from benchcard.utils.files import content_digest, pointer_hint
+from benchcard.utils.harness import is_task_path
 from benchcard.utils.parsing import front_matter
 from benchcard.utils.plain import canonical_json, digest, plain
 from benchcard.utils.progress import download_progress
@@ -162,11 +164,6 @@ def resolve_sources(spec: Spec, kept: Sources | None = None, memory_folder: Path
     return sources
 
 
-def source_names(spec: Spec) -> frozenset[str]:
-    """Return all names of models, data sets and metric scripts in a spec."""
-    return frozenset([*_model_names(spec), *(dataset["path"] for dataset in _datasets(spec)), *script_metrics(spec)])
-
-
 def freely_named(spec: Spec) -> frozenset[str]:
     """Return the paths of the data sets in a spec whose `name` is only their name on the card."""
     return frozenset(path for path in (dataset["path"] for dataset in _datasets(spec)) if _is_freely_named(spec, path))
@@ -178,13 +175,17 @@ def _is_freely_named(spec: Spec, path: str) -> bool:
 
 
 def uninstalled_code(spec: Spec, trusted: Collection[str] = ()) -> list[str]:
-    """Return descriptions of the code that a spec runs beside installed packages, without the `trusted` metrics."""
+    """Return descriptions of the code that a spec runs beside installed packages, without what `trusted` names."""
     models = _model_names(spec) if spec.trusts_model_code else []
     code = [f"code that comes with the model `{name}` (`trust_remote_code: true`)" for name in models]
     for name in script_metrics(spec):
         if name not in trusted:
             path = spec.local_path(name)
             code.append(f"the metric `{name}`, " + (f"which is the script {path}" if path else "a script on the Hub"))
+    for place, value in task_code(spec):
+        if value not in trusted:
+            path = spec.local_path(value)
+            code.append(f"the task file `{value}` @ {place}, " + (f"which is {path}" if path else "which is not here"))
     return code
 
 
@@ -209,6 +210,25 @@ def script_metrics(spec: Spec) -> list[str]:
     lists = spec.grid["metrics"] if "metrics" in spec.grid else [spec.fixed.get("metrics") or []]
     names = dict.fromkeys(name for metrics in lists for name in metrics)
     return [name for name in names if split_column(name)[0] not in registry.metrics()]
+
+
+def task_code(spec: Spec) -> list[tuple[str, str]]:
+    """Return the place and the text of each of `task_args` that is a file, as a task of lm-eval, whose code would run.
+
+    The path of a task of lm-eval counts wherever it leads.
+    """
+    given = [(f"$.{name}", name, value) for name, value in spec.fixed.items()]
+    given += [(f"$.grid.{name}[{at}]", name, value) for name in spec.grid for at, value in enumerate(spec.values(name))]
+    values: list[tuple[str, object]] = []
+    for place, name, value in given:
+        if split_name(name)[0] == "task_args":
+            is_mapping = isinstance(value, Mapping)
+            values += [(f"{place}.{key}", part) for key, part in value.items()] if is_mapping else [(place, value)]
+    return [
+        (place, value)
+        for place, value in values
+        if isinstance(value, str) and (is_task_path(value) or task_files({place: value}, spec.local_path))
+    ]
 
 
 def _model_names(spec: Spec) -> list[str]:

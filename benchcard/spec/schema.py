@@ -9,6 +9,7 @@ import re
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import PurePath
 from typing import Protocol
 
 from benchcard.errors import Mistake
@@ -42,6 +43,7 @@ class Text:
 
     def mistakes(self, value: object, place: str) -> Iterator[Mistake]:
         """Yield a mistake for anything but a non-empty string, and for an unknown name."""
+        value = str(value) if isinstance(value, PurePath) else value
         if not isinstance(value, str) or not (value.strip() or self.may_be_empty):
             yield Mistake(place, format_value(value), self.expected)
         elif self.known and value not in self.known():

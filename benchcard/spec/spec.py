@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import os
 import re
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
@@ -32,8 +32,9 @@ from benchcard.spec.parameters import (
 )
 from benchcard.spec.presets import expand, presets
 from benchcard.spec.schema import Anything, ListOf, MappingOf, Text, ValueType
+from benchcard.utils.harness import is_task_path
 from benchcard.utils.parsing import UnreadableError, load_yaml
-from benchcard.utils.plain import as_plain, checked, digest, plain
+from benchcard.utils.plain import checked, digest, plain
 from benchcard.utils.text import did_you_mean, format_value, join_names, machine_name
 
 # At a second a row this is more than a week of timing; to plan more rows takes minutes.
@@ -94,21 +95,7 @@ class Spec:
         """Return the path of a name in `search_folders`, from a card not one that leads out of its folder by a link."""
         if name in self.places:
             return self.places[name].resolve()
-        for folder in self.search_folders(name):
-            try:
-                path = folder / Path(name).expanduser()
-                if path.exists() and (name not in self.card_folders or _lies_within(folder, path)):
-                    return path.resolve()
-            except (OSError, RuntimeError, ValueError):
-                # The name is no path: it is too long, has a zero byte, or names the home of an unknown user.
-                continue
-        return None
-
-    def task_files(self, arguments: Mapping[str, Any]) -> dict[str, Path]:
-        """Return the paths of those `task_args` that are files, as a task of lm-eval in YAML, by their names."""
-        named = {name: value for name, value in arguments.items() if isinstance(value, str) and Path(value).suffix}
-        paths = {name: self.local_path(value) for name, value in named.items()}
-        return {name: path for name, path in paths.items() if path is not None and path.is_file()}
+        return _existing_path(name, self.search_folders(name), inside=name in self.card_folders)
 
     def search_folders(self, name: str) -> tuple[Path, ...]:
         """Return the folders in which a name is looked for, in that order."""
@@ -129,6 +116,26 @@ class Spec:
     def trusts_model_code(self) -> bool:
         """Whether some row may run code that comes with its model."""
         return True in self.values("trust_remote_code")
+
+
+def task_files(arguments: Mapping[str, Any], local_path: Callable[[str], Path | None]) -> dict[str, Path]:
+    """Return the paths of those `task_args` that are files, as a task of lm-eval in YAML, by their names."""
+    named = {name: value for name, value in arguments.items() if isinstance(value, str) and Path(value).suffix}
+    paths = {name: local_path(value) for name, value in named.items()}
+    return {name: path for name, path in paths.items() if path is not None and path.is_file()}
+
+
+def _existing_path(name: str, folders: Collection[Path], *, inside: bool = False) -> Path | None:
+    """Return the path of a name in the first of the folders that has it; with `inside`, none that leads out of it."""
+    for folder in folders:
+        try:
+            path = folder / Path(name).expanduser()
+            if path.exists() and (not inside or _lies_within(folder, path)):
+                return path.resolve()
+        except (OSError, RuntimeError, ValueError):
+            # The name is no path: it is too long, has a zero byte, or names the home of an unknown user.
+            continue
+    return None
 
 
 def measured_digest(spec: Mapping[str, Any], freely_named: Collection[str] = ()) -> str:
@@ -172,20 +179,21 @@ def _lies_within(folder: Path, path: Path) -> bool:
     return all(file.resolve().is_relative_to(folder) for file in (path, *path.rglob("*")))
 
 
-def read_spec(data: Mapping[str, object], folder: Path | None = None) -> Spec:
+def read_spec(data: Mapping[str, object], folder: Path | None = None, foreign: Collection[str] = frozenset()) -> Spec:
     """Return the spec of data in the form of a YAML spec or of `Benchmark`'s arguments.
 
-    Relative paths start at `folder`; None for the working directory. A `SpecError` has up to a hundred mistakes.
+    Relative paths start at `folder`; None for the working directory. `foreign` are the texts that come from a card: the
+    files of a task that they name are not opened here. A `SpecError` has up to a hundred mistakes.
     """
-    return _read(data, folder, stored=False)
+    return _read(data, folder, foreign, stored=False)
 
 
 def read_stored_spec(data: Mapping[str, object]) -> Spec:
     """Return the spec of a run directory, untrusted; the plugins that it names need not be installed."""
-    return replace(_read(data, None, stored=True), trusted=False)
+    return replace(_read(data, None, frozenset(), stored=True), trusted=False)
 
 
-def _read(data: Mapping[str, object], folder: Path | None, *, stored: bool) -> Spec:
+def _read(data: Mapping[str, object], folder: Path | None, foreign: Collection[str], *, stored: bool) -> Spec:
     if not isinstance(data, Mapping):
         raise SpecError(Mistake("$", _found(data), "a mapping with `task`, `model`, `dataset` and `grid`"))
     copy, mistakes = checked(data)
@@ -194,7 +202,8 @@ def _read(data: Mapping[str, object], folder: Path | None, *, stored: bool) -> S
     notes: tuple[str, ...] = ()
     if not stored:
         copy, notes = _expand_preset(copy)
-    reader, places = _SpecReader(copy, stored, folder or Path.cwd()), {mistake.place for mistake in mistakes}
+    reader = _SpecReader(copy, stored, folder or Path.cwd(), foreign)
+    places = {mistake.place for mistake in mistakes}
     mistakes += islice((mistake for mistake in reader.mistakes() if mistake.place not in places), MOST_MISTAKES)
     if mistakes:
         raise SpecError(mistakes[:MOST_MISTAKES])
@@ -247,10 +256,11 @@ def load_spec(path: Path, changes: Mapping[str, object] = MappingProxyType({})) 
 class _SpecReader:
     """A reader of one spec, which does not check what only registered plugins know if the spec is a `stored` one."""
 
-    def __init__(self, data: dict[str, Any], stored: bool, folder: Path) -> None:
+    def __init__(self, data: dict[str, Any], stored: bool, folder: Path, foreign: Collection[str]) -> None:
         self.data = data
         self.stored = stored
         self.folder = folder
+        self.foreign = foreign
         self.fixed: dict[str, Any] = {}
         self.grid: dict[str, Any] = {}
         self._places: dict[str, str] = {}
@@ -413,8 +423,8 @@ class _SpecReader:
         benchmarked = [name for _, metrics in self._values("metrics") for name in metrics]
         scorers = getattr(task, "scorers", ())
         for place, arguments in self._values("task_args"):
-            files = Spec(self.data["task"], {}, {}, self.folder).task_files(arguments)
-            yield from accepted.mistakes({**arguments, **as_plain(files)}, place)
+            files = task_files(arguments, self._own_path)
+            yield from accepted.mistakes({**self._without_foreign_files(arguments), **files}, place)
             default_metrics = task.metrics_for(arguments) if hasattr(task, "metrics_for") else task.metrics
             measured = [str(name) for name in benchmarked or default_metrics]
             known = dict.fromkeys([*measured, *(name.partition(".")[0] for name in measured)])
@@ -424,6 +434,13 @@ class _SpecReader:
                     hint = did_you_mean(name, known) or "its arguments would be ignored"
                     expected = f"a metric that is measured, {join_names(known)}"
                     yield Mistake(f"{place}.metric_args.{name}", format_value(name), expected, hint)
+
+    def _own_path(self, name: str) -> Path | None:
+        return None if name in self.foreign else _existing_path(name, (self.folder, Path.cwd()))
+
+    def _without_foreign_files(self, arguments: Mapping[str, Any]) -> dict[str, Any]:
+        """Return `task_args` without the files of tasks that a card names, which the step checks that reads them."""
+        return {name: value for name, value in arguments.items() if not (is_task_path(value) and value in self.foreign)}
 
     def _metric_mistakes(self) -> Iterator[Mistake]:
         """Yield the ids that look like a typo of a known metric. Other unknown ids may be known to `evaluate.load`."""

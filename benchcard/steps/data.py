@@ -12,7 +12,6 @@ from benchcard import registry
 from benchcard.errors import SpecError
 from benchcard.steps.step import Count, Positive, Progress, Request, local
 from benchcard.tasks import InputCode
-from benchcard.utils.plain import as_plain
 from benchcard.utils.values import Shape
 
 if TYPE_CHECKING:
@@ -164,7 +163,7 @@ def _inputs(
         return others
 
     form = MappingOf({**task.arguments, "metric_args": MappingOf(open=True)})
-    if mistakes := list(form.mistakes({**arguments, **as_plain(request.task_files)}, "$.task_args")):
+    if mistakes := list(form.mistakes({**arguments, **request.task_files}, "$.task_args")):
         raise SpecError(mistakes)
     with trusting(request.trust_remote_code):
         keys, references = request.data_keys or {}, request.ref_keys or []

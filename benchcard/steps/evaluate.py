@@ -101,6 +101,7 @@ class ScoreRequest(Request[ScoreOutcome]):
     predictions: Outcome[EvaluateOutcome] = need()
     baseline_outputs: Outcome[EvaluateOutcome] | None = need(default=None)
     scripts: Mapping[str, str] = local()
+    task_files: Mapping[str, Path] = local(default_factory=dict)
 
     def __str__(self) -> str:
         return f"score {', '.join(self.metrics)}"
@@ -138,6 +139,7 @@ class CompareRequest(Request[CompareOutcome]):
     baseline: Outcome[EvaluateOutcome] | None = need(default=None)
     baseline_outputs: Outcome[EvaluateOutcome] | None = need(default=None)
     scripts: Mapping[str, str] = local()
+    task_files: Mapping[str, Path] = local(default_factory=dict)
 
 
 def metric(request: MetricRequest, target: Path, progress: Progress) -> MetricOutcome:
@@ -216,8 +218,9 @@ def _metric_inputs(
     """Return what metrics of these predictions are computed from."""
     from benchcard.evaluation.rows import metric_inputs
 
-    outputs = request.baseline_outputs
-    return metric_inputs(rows, predictions.folder, registry.task(request.task), outputs.folder if outputs else None)
+    outputs, task = request.baseline_outputs, registry.task(request.task)
+    baseline = outputs.folder if outputs else None
+    return metric_inputs(rows, predictions.folder, task, baseline, request.task_files.values())
 
 
 def _positive_classes(figures: Mapping[str, Figure], rows: Rows) -> tuple[dict[str, str], list[str]]:

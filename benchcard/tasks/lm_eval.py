@@ -22,7 +22,7 @@ from benchcard.errors import Mistake, SpecError
 from benchcard.spec.schema import Number, ValueType
 from benchcard.tasks import Prepared, Question, Row, text
 from benchcard.tasks.outputs import output
-from benchcard.utils.harness import OUTPUT_TYPES, dataset_of, load_task, output_type, task_file
+from benchcard.utils.harness import OUTPUT_TYPES, dataset_of, is_task_path, load_task, output_type, task_file
 from benchcard.utils.text import format_value
 
 if TYPE_CHECKING:
@@ -43,10 +43,10 @@ class _TaskName:
 
     def mistakes(self, value: object, place: str) -> Iterator[Mistake]:
         """Yield a mistake for a task that lm-eval does not have, and for one that needs more than log-probabilities."""
-        file = task_file(value) if isinstance(value, str) and value.strip() else None
+        file = task_file(value) if isinstance(value, (str, Path)) and str(value).strip() else None
         if file is None:
-            is_path = isinstance(value, str) and Path(value).suffix in (".yaml", ".yml")
-            hint = "relative paths start at the folder of the spec" if is_path else "for a group, name one of its tasks"
+            start = "relative paths start at the folder of the spec or card"
+            hint = start if is_task_path(value) else "for a group, name one of its tasks"
             yield Mistake(place, format_value(value), self.expected, hint)
         elif (kind := output_type(file)) not in OUTPUT_TYPES:
             written = "a task that is written in Python" if kind == "class" else f"a task of the type `{kind}`"
@@ -91,7 +91,7 @@ class LmEval:
             pad,
             beside=frozenset({"predicted"}),
             tallies=tallies if question.labelled else {},
-            metric_defaults={"task": _place(question, arguments)},
+            metric_defaults={"task": str(_place(question, arguments))},
             outputs_per_number=getattr(texts.config.get_text_config(), "vocab_size", None) or 1,
         )
 
@@ -116,9 +116,9 @@ class LmEval:
         return text.load_texts(model).timed(batch_size, input_length, seed)
 
 
-def _place(question: Question, arguments: _Arguments) -> str:
+def _place(question: Question, arguments: _Arguments) -> str | Path:
     """Return the name of the task, or the path of its file."""
-    return str(question.files.get("name", arguments.name))
+    return question.files.get("name", arguments.name)
 
 
 def _rows(rows: Dataset, question: Question, arguments: _Arguments, texts: text.Texts) -> Iterator[Row]:

@@ -45,7 +45,7 @@ class Question:
         maximum: The most tokens that the graph takes; None where the model's folder alone decides.
         numbers: The numbers of the rows in their split, for messages; empty where all rows were taken.
         load: Returns all rows of a configuration and a split of the data set, by name; None for those of the rows.
-        files: The paths of the `arguments` that name a file, relative to the spec or not.
+        files: The paths of the `arguments` that name a file, relative to the spec or not; open no other.
     """
 
     model: Path
@@ -111,7 +111,7 @@ class Prepared:
             `{cut} of {texts} texts {cut:was|were} cut`.
         meanings: The metric and figure that an id stands for in this task, as `seqeval.overall_f1` for `f1`.
         metric_defaults: Arguments that a metric gets where its `compute` has such a parameter and the spec gives none:
-            `{"pos_label": 1}`.
+            `{"pos_label": 1}`. The path of a YAML file, as text, gets there as a `Path` if the spec may name the file.
         facts: What the model's folder or `task_args` decide of predictions, by the column of `Results.quality`:
             `{"similarity_fn_name": "dot"}`.
         outputs_per_number: How many numbers the model gives for each number of its largest input, as the logits of a

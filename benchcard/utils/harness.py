@@ -27,10 +27,16 @@ OUTPUT_TYPES = ("multiple_choice", "loglikelihood")
 _FEWSHOT_SEED = 1234
 
 
-def task_file(name: str) -> Path | None:
+def is_task_path(value: object) -> bool:
+    """Return whether a value is the path of a task's file, whose functions and templates run, and not a name."""
+    return isinstance(value, str) and Path(value).suffix in (".yaml", ".yml")
+
+
+def task_file(name: str | Path) -> Path | None:
     """Return the YAML file of a task of lm-eval, given by its name or by a path; None where there is none.
 
-    The index of lm-eval itself takes 20 seconds.
+    A text is a name, and never opened as a path: which file a text of the spec stands for, and whether it may be read,
+    is decided where the spec is read. The index of lm-eval itself takes 20 seconds.
 
     Raises:
         BenchcardError: lm-eval is not installed.
@@ -38,8 +44,10 @@ def task_file(name: str) -> Path | None:
     package = find_spec("lm_eval")
     if package is None or not package.submodule_search_locations:
         raise BenchcardError("the task `lm-eval` needs lm-eval: pip install 'benchcard[lm-eval]'")
-    if Path(name).suffix in (".yaml", ".yml"):
-        return Path(name) if Path(name).is_file() else None
+    if isinstance(name, Path):
+        return name if is_task_path(str(name)) and name.is_file() else None
+    if is_task_path(name):
+        return None
     named = re.compile(rf"^task:\s*[\"']?{re.escape(name)}[\"']?\s*$", re.MULTILINE)
     files = sorted((Path(package.submodule_search_locations[0]) / "tasks").glob("**/*.yaml"))
     files.sort(key=lambda file: file.stem != name)  # most files have the name of their task
@@ -61,7 +69,7 @@ def output_type(file: Path) -> str:
     return output_type(base) if base and base.is_file() else "generate_until"
 
 
-def dataset_of(name: str) -> str:
+def dataset_of(name: str | Path) -> str:
     """Return the data set that the file of a task names."""
     from lm_eval.tasks._yaml_loader import load_yaml
 
@@ -70,7 +78,9 @@ def dataset_of(name: str) -> str:
     return ", ".join(str(settings[key]) for key in ("dataset_path", "dataset_name") if settings.get(key))
 
 
-def load_task(name: str, rows: Dataset, num_fewshot: int | None = None, *, prepared: bool = False) -> ConfigurableTask:
+def load_task(
+    name: str | Path, rows: Dataset, num_fewshot: int | None = None, *, prepared: bool = False
+) -> ConfigurableTask:
     """Return a task of lm-eval whose documents are these rows, after its own `process_docs` unless they are `prepared`.
 
     Few-shot examples come from the task's own data set, if they are of another split, which is loaded then.

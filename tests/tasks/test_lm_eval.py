@@ -3,22 +3,32 @@
 from __future__ import annotations
 
 import json
+import shutil
 import warnings
 from importlib import metadata
 from importlib.util import find_spec
+from pathlib import Path
 
 import numpy as np
 import pytest
 import tiny_text
 import yaml
+from click.testing import CliRunner
 
-from benchcard import Benchmark, registry
+from benchcard import Benchmark, Results, registry
 from benchcard.backends.parcel import requirements
-from benchcard.errors import BenchcardError, SpecError
+from benchcard.card import Card, Facts
+from benchcard.card.facts import Row
+from benchcard.card.readme import merge
+from benchcard.cli.commands import main
+from benchcard.errors import BenchcardError, CardError, SpecError
+from benchcard.metrics import MetricInputs
+from benchcard.metrics.examples import examples_of
 from benchcard.run.planned import planned_steps
 from benchcard.run.traits import traits_of
 from benchcard.sources.resolve import unresolved_sources
 from benchcard.spec.plan import make_plan
+from benchcard.spec.spec import read_stored_spec
 from benchcard.tasks import lm_eval, text
 from tasks.test_text_generation import write_decoder
 
@@ -184,7 +194,7 @@ def test_a_relative_path_of_a_file_starts_at_the_folder_of_the_spec(folder, tmp_
     monkeypatch.chdir(folder)
     here = prepare_request(Benchmark(**given))
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(SpecError, match=r"start at the folder of the spec\) @ \$\.task_args\.name"):
+    with pytest.raises(SpecError, match=r"start at the folder of the spec or card\) @ \$\.task_args\.name"):
         Benchmark(**given)
     there = prepare_request(Benchmark.from_spec(folder / "spec.yaml"))
     assert here.task_files == there.task_files == {"name": (folder / "tiny_places.yaml").resolve()}
@@ -203,11 +213,133 @@ def test_a_task_beside_the_spec_runs_from_another_folder(folder, tmp_path, monke
     assert "of the task tiny_places.yaml of lm-eval" in str(results.card())
 
 
+EVIL = "evil.yaml"
+
+
+@pytest.fixture
+def evil(folder, tmp_path, monkeypatch):
+    """A folder for a card, and the working directory, which has a task whose file calls a function of the file beside
+    it when it is read; the function writes `called`.
+    """
+    here, beside = tmp_path / "here", tmp_path / "card"
+    here.mkdir()
+    beside.mkdir()
+    code = f"from pathlib import Path\nPath({str(tmp_path / 'called')!r}).touch()\ndef rows(docs):\n    return docs\n"
+    (here / "evil_rows.py").write_text(code)
+    (here / EVIL).write_text(yaml.safe_dump({**CHOICES, "task": "evil"}) + "process_docs: !function evil_rows.rows\n")
+    for name in ("model", "data"):
+        (beside / name).symlink_to(folder / name)
+    monkeypatch.chdir(here)
+    return tmp_path
+
+
+def write_card(folder, layout, arguments, **grid):
+    """Write the card of a stranger, which asks for `arguments`; its layout, or that of the `run.json` beside it."""
+    given = spec(Path(), "tiny_places")
+    fixed = {"name_or_path": "./model", "dataset": {**given["dataset"], "path": "./data"}, "framework": "pytorch"}
+    fixed |= arguments
+    rows = tuple(Row(parameters={name: value}) for name, values in grid.items() for value in values)
+    facts = Facts(task="lm-eval", backend="local", fixed=fixed, benchmarked=grid, rows=rows or (Row(parameters={}),))
+    text = Card.from_facts(facts, layout="full", slug="x").text
+    (folder / "README.md").write_text(merge("# Evil\n", text, "x").text)
+    if layout == "run.json":
+        (folder / "benchcard" / "x").mkdir(parents=True)
+        about = {"spec": {"task": "lm-eval", "fixed": {**fixed, "duration": 0}, "grid": grid}}
+        (folder / "benchcard" / "x" / "run.json").write_text(json.dumps(about))
+    return folder
+
+
+@pytest.mark.parametrize("layout", ["run.json", "full"])
+@pytest.mark.parametrize("place", ["$.task_args.name", "$.grid.task_args[1].name", "$.grid.task_args.name[0]"])
+@pytest.mark.parametrize("where", ["working directory", "absolute"])
+def test_no_file_of_a_task_is_read_for_a_card(evil, monkeypatch, layout, place, where):
+    """Wherever a card names it, it is refused before it is opened, and its functions do not run."""
+    name = EVIL if where == "working directory" else str(evil / "here" / EVIL)
+    arguments, grid = {
+        "$.task_args.name": ({"task_args": {"name": name}}, {}),
+        "$.grid.task_args[1].name": ({}, {"task_args": [{"name": "winogrande"}, {"name": name}]}),
+        "$.grid.task_args.name[0]": ({}, {"task_args.name": [name, "winogrande"]}),
+    }[place]
+    card = write_card(evil / "card", layout, arguments, **grid)
+    opened = []
+    real = Path.open
+    monkeypatch.setattr(Path, "open", lambda path, *args, **named: opened.append(path) or real(path, *args, **named))
+    found = Results.from_card(card)
+    for run in (lambda: Benchmark.from_card(card), lambda: Benchmark.from_spec(found.spec)):
+        with pytest.raises(BenchcardError, match="would run code on this machine") as error:
+            run()
+        assert f"the task file `{name}` @ {place}, which is not here" in str(error.value)
+    done = CliRunner().invoke(main, ["verify", str(card), "--quiet"])
+    assert done.exit_code == 1
+    assert "would run code on this machine" in done.output
+    assert EVIL not in {path.name for path in opened}
+    # Once it is trusted, it still names no file outside of its folder.
+    steps = prepare_requests(Benchmark.from_card(card, trust_remote_code=True))
+    assert not any(step.task_files for step in steps)
+    assert not (evil / "called").exists()
+
+
+def test_a_run_directory_of_a_stranger_names_no_task_file(evil):
+    """The spec that is stored there is refused as that of a card is."""
+    stored = read_stored_spec({**spec(evil / "card", "tiny_places"), "task_args": {"name": EVIL}})
+    with pytest.raises(BenchcardError, match=rf"the task file `{EVIL}` @ \$\.task_args\.name, which is /"):
+        Benchmark.from_spec(stored)
+    assert Benchmark.from_spec(stored, trust_remote_code=True)
+    assert not (evil / "called").exists()
+
+
+@pytest.mark.parametrize("arguments", ["defaults", "arguments"])
+def test_the_metric_opens_no_file_that_a_text_names(evil, arguments):
+    """Neither the rows of a run directory nor `metric_args` of a card choose the file of a task."""
+    task = {"task": str(evil / "here" / EVIL)}
+    given = {"defaults": task} if arguments == "defaults" else {"arguments": {"lm_eval": task}}
+    with pytest.raises(BenchcardError, match="lm-eval has no task"):
+        examples_of("lm_eval", MetricInputs([[[0.0, 1.0]]], [json.dumps(ROWS[0])], **given))
+    assert not (evil / "called").exists()
+
+
+def test_a_card_names_a_task_of_lm_eval(evil):
+    """It needs no trust, and neither does a file that the reader names."""
+    card = write_card(evil / "card", "run.json", {"task_args": {"name": "winogrande"}})
+    assert Benchmark.from_card(card).spec.fixed["task_args"] == {"name": "winogrande"}
+    (step,) = prepare_requests(Benchmark.from_card(card, task_args={"name": EVIL}))
+    assert step.task_files == {"name": (evil / "here" / EVIL).resolve()}
+
+
+@pytest.mark.slow
+def test_a_task_beside_a_card_runs_from_another_folder(folder, evil):
+    """Once it is trusted, its rows, scores and intervals are made; the run is compared where it is trusted, too."""
+    for name in ("model", "data"):
+        (evil / "card" / name).unlink()
+        shutil.copytree(folder / name, evil / "card" / name)
+    for name in (EVIL, "evil_rows.py"):
+        (evil / "here" / name).rename(evil / "card" / name)
+    card = write_card(evil / "card", "run.json", {"task_args": {"name": EVIL}})
+    with pytest.raises(CardError, match=rf"the task file `{EVIL}` @ \$\.task_args\.name, which is /"):
+        Benchmark.from_card(card)
+    assert not (evil / "called").exists()
+    results = Benchmark.from_card(card, trust_remote_code=True).run("run", progress=False)
+    assert results.quality["acc_low"][0] <= results.quality["acc"][0] <= results.quality["acc_high"][0]
+    (evil / "called").unlink()
+    untrusted = Results.load("run").compare(Results.load("run"), times=False)
+    assert "were not read" in " ".join(untrusted.notes)
+    assert untrusted.frame["change"].isna().all()
+    assert not (evil / "called").exists()
+    trusted = results.compare(results, times=False, trust_remote_code=True)
+    assert trusted.frame["change"].notna().any()
+
+
+def prepare_requests(benchmark):
+    """The requests for the rows of a benchmark."""
+    plan = make_plan(benchmark.spec)
+    planned = planned_steps(plan, unresolved_sources(plan.spec), traits_of(plan), 1)
+    return [step for steps in planned for step in steps if step.kind == "prepare"]
+
+
 def prepare_request(benchmark):
     """The request for the rows of a benchmark of one row."""
-    plan = make_plan(benchmark.spec)
-    (steps,) = planned_steps(plan, unresolved_sources(plan.spec), traits_of(plan), 1)
-    return next(step for step in steps if step.kind == "prepare")
+    (step,) = prepare_requests(benchmark)
+    return step
 
 
 def test_a_job_elsewhere_installs_lm_eval():

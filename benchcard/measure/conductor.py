@@ -44,6 +44,10 @@ _SLOW_CALLS = 5
 _ROUNDS_PER_LAUNCH = 6
 # Precision is judged between launches, so these are shorter by this factor.
 _LAUNCHES_TO_JUDGE = 4
+# Where models take long to open, this many launches are enough to tell whether launches vary.
+FEWEST_LAUNCHES = 3
+# The variance of launches relative to that of a round, before any of theirs is known (`benchmarks/blocks.py`).
+_USUAL_ADDED = 0.05
 # The share of the recorded time that more launches than requested may take.
 _OPENING_SHARE = 0.25
 # The share of the recorded time of a launch that the import of a framework may take. A longer one is made only once.
@@ -62,10 +66,20 @@ class _Settings:
     block_ns: int | None
 
     @property
-    def launch_ns(self) -> int:
-        """The longest recorded time of a model in one launch."""
+    def fewest(self) -> int:
+        """The smallest number of launches of a model."""
+        return self.launches if self.precision is not None else min(self.launches, FEWEST_LAUNCHES)
+
+    @property
+    def usual_ns(self) -> int:
+        """The recorded time of a model in one launch, unless opening takes long or launches vary."""
         launches = self.launches * (1 if self.precision is None else _LAUNCHES_TO_JUDGE)
         return math.ceil(self.duration_ns / launches)
+
+    @property
+    def launch_ns(self) -> int:
+        """The longest recorded time of a model in one launch."""
+        return self.usual_ns if self.precision is not None else math.ceil(self.duration_ns / self.fewest)
 
     def block_length_ns(self, opened: OpenedModel) -> int:
         """Return the length of a model's blocks, by the latency of its warm-up."""
@@ -121,8 +135,9 @@ def time_group(
         baseline: Index of the subject that ratios compare with; None for none, and then no twin.
         duration_s: Recorded seconds per subject over all launches; with `precision`, the mean over the subjects at
             most.
-        launches: Processes per subject, one after the other, at least. Intervals need two. There are more where
-            launches vary so much that more of them, with fewer rounds each, give narrower intervals in the same time.
+        launches: Processes per subject, one after the other. Intervals need two. There are more where launches vary so
+            much that more of them, with fewer rounds each, give narrower intervals in the same time; and fewer, down to
+            three, where `duration_s` is short for the time that it takes to open the models.
         warmup_runs: Calls after the first one of a process, before any block; fewer where they and the first one would
             take longer than the launch. A slow model has its unrecorded calls before each block.
         seed: Seed of the order in which models are launched, and of that within rounds; the orders depend on it and the
@@ -197,7 +212,7 @@ class _Conductor:
                     began = time.monotonic_ns()
                     self._report(f"launch {self._launch + 1}: starting {_count_processes(launched)}")
                     together = [(member.subject, member.twin) for member in launched]
-                    affordable_ns = _IMPORT_SHARE * self._settings.launch_ns * len(launched)
+                    affordable_ns = _IMPORT_SHARE * self._settings.usual_ns * len(launched)
                     started = launchers.start(together, processes, affordable_ns)
                     for member, process in zip(launched, started):
                         self._report(f"launch {self._launch + 1}: opening {member.subject.name}")
@@ -247,7 +262,7 @@ class _Conductor:
             return [
                 member
                 for member in alive
-                if member.elapsed_ns < settings.duration_ns or len(member.launches) < settings.launches
+                if member.elapsed_ns < settings.duration_ns or len(member.launches) < settings.fewest
             ]
         # The baseline and its twin are timed for the others, and decide only where there are no others.
         judged = [member for member in alive if not self._is_pair(member)] or alive
@@ -267,7 +282,7 @@ class _Conductor:
         try:
             if isinstance(process, ProcessFailed):
                 raise process
-            opened = process.open(self._launch, settings.warmup_runs, settings.launch_ns)
+            opened = process.open(self._launch, settings.warmup_runs, settings.usual_ns)
         except ProcessFailed as failed:
             self._fail(member, failed)
             return
@@ -278,20 +293,21 @@ class _Conductor:
     def _share_time(self, launched: Sequence[_Member], opening_ns: int) -> None:
         """Set how long each member is timed in this launch, which took `opening_ns` to open.
 
-        A launch is shorter than the longest one where launches vary: with the number of rounds that gives the narrowest
-        interval for the time that launches and rounds take, by the variances so far.
+        It has the number of rounds that gives the narrowest interval for the time that launches and rounds take: by the
+        variances so far, where launches vary; else by what is usual, but not more launches than were asked for.
 
         Source: Kalibera and Jones (2013), section 6.
         """
         settings = self._settings
-        launch_ns = settings.launch_ns
         opened = [member for member in launched if not member.failed]
-        if opened and (added := self._launch_variance()):
-            round_ns = sum(member.block_ns for member in opened) * (1 + 1 / _BLOCK_SHARE)
-            rounds = max(_ROUNDS_PER_LAUNCH, math.sqrt(opening_ns / round_ns / added))
-            affordable_ns = opening_ns / (_OPENING_SHARE * len(opened))
-            block_ns = float(np.median([member.block_ns for member in opened]))
-            launch_ns = round(min(launch_ns, max(rounds * block_ns, affordable_ns)))
+        if not opened:
+            return
+        added = self._launch_variance()
+        round_ns = sum(member.block_ns for member in opened) * (1 + 1 / _BLOCK_SHARE)
+        rounds = max(_ROUNDS_PER_LAUNCH, math.sqrt(opening_ns / round_ns / (added or _USUAL_ADDED)))
+        best_ns = rounds * float(np.median([member.block_ns for member in opened]))
+        shortest_ns = opening_ns / (_OPENING_SHARE * len(opened)) if added else settings.usual_ns
+        launch_ns = round(min(settings.launch_ns, max(best_ns, shortest_ns)))
         for member in opened:
             member.until_ns = member.elapsed_ns + launch_ns
             if settings.precision is None:

@@ -65,21 +65,19 @@ class Ratio:
 
     def interval(self, confidence: float = CONFIDENCE) -> Interval:
         """Return the ratio with its interval at a level; `1 - 0.05 / rows` holds for all rows at once (Bonferroni)."""
-        from scipy.stats import t
-
-        half = None if self.error is None else float(t.ppf(0.5 + confidence / 2, self.freedom)) * self.error
+        half = None if self.error is None else _quantile(confidence, self.freedom) * self.error
         return _from_log(self.log, half)
 
     @property
     def p_value(self) -> float | None:
         """The p-value of the hypothesis that both are equally fast; None where there is no error."""
-        from scipy.stats import t
+        from scipy.special import stdtr
 
         if self.error is None:
             return None
         if self.error == 0:
             return float(self.log == 0)
-        return float(2 * t.sf(abs(self.log) / self.error, self.freedom))
+        return float(2 * stdtr(self.freedom, -abs(self.log) / self.error))
 
 
 @dataclass(frozen=True)
@@ -146,24 +144,35 @@ def paired_ratios(baseline: Mapping[RoundId, float], subjects: Mapping[_K, Mappi
 
 def _apart(effects: Mapping[_K, float], levels: Mapping[_K, _Levels]) -> set[_K]:
     """Return the models that launches affect far more than most others."""
-    from scipy.stats import f
-
     typical = max(1.0, sorted(effects.values())[(len(effects) - 1) // 2]) if effects else 1.0
     return {
         name
         for name, effect in effects.items()
-        if effect > typical * f.isf(_OWN_LEVEL, len(levels[name].values) - 1, levels[name].freedom)
+        if effect > typical * _largest_effect(_OWN_LEVEL, len(levels[name].values) - 1, levels[name].freedom)
     }
 
 
 def _launches_differ(effects: Sequence[float], levels: _Levels) -> bool:
     """Return whether launches add something to what rounds vary, by their effects on all ratios together."""
-    from scipy.stats import f
-
     if not effects or not levels.variance:
         return True
     freedom = (len(levels.values) - 1) * min(len(effects), _INDEPENDENT)
-    return bool(sum(effects) / len(effects) > f.isf(_GROUP_LEVEL, freedom, levels.freedom))
+    return sum(effects) / len(effects) > _largest_effect(_GROUP_LEVEL, freedom, levels.freedom)
+
+
+def _largest_effect(level: float, launches: int, rounds: int) -> float:
+    """Return the relative variance of launches that chance exceeds at this level: a quantile of the F distribution."""
+    from scipy.special import fdtri
+
+    return float(fdtri(launches, rounds, 1 - level))
+
+
+def _quantile(confidence: float, freedom: float) -> float:
+    """Return how many standard errors Student's interval at this level reaches on either side."""
+    # `scipy.stats` has this too, and takes seconds to import while models wait to be timed.
+    from scipy.special import stdtrit
+
+    return float(stdtrit(freedom, 0.5 + confidence / 2))
 
 
 def _levels(logs: Mapping[RoundId, float]) -> _Levels:
@@ -220,8 +229,6 @@ def unpaired_ratio(
 
     Source: B. L. Welch, The Generalization of Student's Problem (Biometrika 34, 1947).
     """
-    from scipy.stats import t
-
     if not baseline or not subject:
         raise ValueError("a ratio needs latencies of both models")
     baseline_levels, subject_levels = (
@@ -236,7 +243,7 @@ def unpaired_ratio(
     if not sum(errors):
         return _from_log(value, 0.0)
     freedom = sum(errors) ** 2 / sum(error**2 / (len(levels) - 1) for error, levels in zip(errors, samples))
-    return _from_log(value, float(t.ppf(0.5 + confidence / 2, freedom)) * math.sqrt(sum(errors)))
+    return _from_log(value, _quantile(confidence, freedom) * math.sqrt(sum(errors)))
 
 
 def _from_log(value: float, half_width: float | None) -> Interval:
@@ -314,10 +321,8 @@ def by_launch(by_round: Mapping[RoundId, _T]) -> dict[int, list[_T]]:
 
 def interval_half_width(values: Sequence[float], centre: float, confidence: float) -> float | None:
     """Return half the width of Student's interval around `centre`; None for a single value."""
-    from scipy.stats import t
-
     count = len(values)
     if count < 2:
         return None
     spread = math.sqrt(sum((value - centre) ** 2 for value in values) / (count * (count - 1)))
-    return float(t.ppf(0.5 + confidence / 2, count - 1)) * spread
+    return _quantile(confidence, count - 1) * spread

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from benchcard.analysis.frames.columns import frame_of, interval_columns, shape_columns, with_bounds
 from benchcard.analysis.records import Part, Records
 from benchcard.measure import machine_state
-from benchcard.run.groups import LAUNCHES
+from benchcard.measure.conductor import FEWEST_LAUNCHES
 from benchcard.utils.values import Disturbance, Interval, Shape
 
 if TYPE_CHECKING:
@@ -184,7 +184,8 @@ def _twin_warning(part: Part) -> list[str]:
 
 
 def _launch_warning(launches: int) -> list[str]:
-    if not 0 < launches < LAUNCHES:
+    if not 0 < launches < FEWEST_LAUNCHES:
         return []
     times = "once" if launches == 1 else f"{launches} times"
-    return [f"each model was launched only {times} (a `duration` of 1 s gives {LAUNCHES}): intervals are wide"]
+    enough = f"a `duration` of 1 s gives {FEWEST_LAUNCHES} or more"
+    return [f"each model was launched only {times} ({enough}): intervals are wide"]

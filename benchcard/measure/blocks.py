@@ -102,7 +102,7 @@ class OpenedModel:
         name: The subject's name.
         twin: Whether this is the second process of the baseline.
         launch: The number of the launch.
-        import_ns: Time to import the framework.
+        import_ns: Processor time to import the framework.
         load_ns: Time to open the model, without its first call.
         first_call_ns: Time of the first call.
         warmup_ns: Time of each call of the warm-up, (calls,) int64.

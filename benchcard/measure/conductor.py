@@ -307,11 +307,14 @@ class _Conductor:
         rounds = max(_ROUNDS_PER_LAUNCH, math.sqrt(opening_ns / round_ns / (added or _USUAL_ADDED)))
         best_ns = rounds * float(np.median([member.block_ns for member in opened]))
         shortest_ns = opening_ns / (_OPENING_SHARE * len(opened)) if added else settings.usual_ns
-        launch_ns = round(min(settings.launch_ns, max(best_ns, shortest_ns)))
+        launch_ns = min(settings.launch_ns, max(best_ns, shortest_ns))
         for member in opened:
-            member.until_ns = member.elapsed_ns + launch_ns
+            recorded_ns = launch_ns
             if settings.precision is None:
-                member.until_ns = min(member.until_ns, settings.duration_ns)
+                # The launches that are left share the time evenly, so that none is opened for a rest.
+                left_ns = max(0, settings.duration_ns - member.elapsed_ns)
+                recorded_ns = left_ns / max(1, round(left_ns / launch_ns))
+            member.until_ns = member.elapsed_ns + math.ceil(recorded_ns)
 
     def _launch_variance(self) -> float | None:
         """Return the variance of launches relative to that of rounds; None where it is not known or there is none."""

@@ -114,7 +114,7 @@ class _Conversation:
         self._send(Import(self.subject.framework, registry.registered_by_call()))
 
     def finish_import(self) -> Reply:
-        """Wait until the framework is imported, and return how long it took, as `import_ns`.
+        """Wait until the framework is imported, and return the processor time that it took, as `import_ns`.
 
         Raises:
             ProcessFailed: The process raised, ended, or did not answer in time; it has been ended.
@@ -176,7 +176,7 @@ class TimedProcess(_Conversation):
         twin: Whether this is the baseline's second process.
         timeout_s: The longest time for an answer, beyond the duration of a block.
         forked: The process and its log, where a launcher forked it; by default a process is started.
-        import_ns: How long the launcher took to import the framework.
+        import_ns: The processor time that the launcher took to import the framework.
     """
 
     def __init__(
@@ -412,7 +412,7 @@ class Launchers:
     def __init__(self, timeout_s: float = TIMEOUT_S) -> None:
         self.timeout_s = timeout_s
         self._kept: dict[object, Launcher] = {}
-        self._importing: dict[object, Launcher | TimedProcess | ProcessFailed] = {}
+        self._begun: dict[object, list[Launcher]] = {}
         self._afresh: set[str] = set()
         self._stack = ExitStack()
 
@@ -424,12 +424,14 @@ class Launchers:
     ) -> None:
         self._stack.close()
 
-    def begin(self, members: Iterable[Member]) -> None:
-        """Start the parents of these models, which import their frameworks while other work goes on."""
+    def begin(self, members: Iterable[Member], launches: int = 1) -> None:
+        """Start the parents of these models for some launches; they import while other work goes on."""
         for subject, twin in members:
-            key = self._parent((subject, twin))
-            if key != (subject.name, twin) and key not in self._importing:
-                self._importing[key] = self._begin((subject, twin))
+            if (key := self._parent((subject, twin))) == (subject.name, twin):
+                continue
+            begun = self._begun.setdefault(key, [])
+            while len(begun) < launches and isinstance(parent := self._begin((subject, twin)), Launcher):
+                begun.append(parent)
 
     def start(
         self, members: Sequence[Member], processes: ExitStack, affordable_ns: float
@@ -445,9 +447,10 @@ class Launchers:
         for member in members:
             key = self._parent(member)
             if key not in parents:
-                kept = self._kept.get(key)
-                begun = kept if kept and kept.is_alive else self._importing.pop(key, None)
-                parents[key] = begun or self._begin(member)
+                begun = self._begun.get(key, [])
+                waiting = (parent for parent in (self._kept.get(key), *begun) if parent and parent.is_alive)
+                parents[key] = parent = next(waiting, None) or self._begin(member)
+                self._begun[key] = [other for other in begun if other is not parent]
         for key, parent in parents.items():
             if not isinstance(parent, ProcessFailed) and parent is not self._kept.get(key):
                 parents[key] = _imported(parent)

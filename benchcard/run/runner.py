@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from benchcard.errors import BenchcardError, Mistake, SpecError
+from benchcard.measure.conductor import FEWEST_LAUNCHES
 from benchcard.measure.machine import physical_cores, this_machine
 from benchcard.measure.memory import available_bytes
 from benchcard.measure.process import TIMEOUT_S, Launchers
@@ -29,10 +30,11 @@ from benchcard.run.groups import size_bytes
 from benchcard.run.pipeline import Pipeline
 from benchcard.run.planned import planned_steps
 from benchcard.run.record import Record
-from benchcard.run.timing import slow_imports, time_all
+from benchcard.run.timing import time_all, to_import
 from benchcard.run.traits import traits_of
 from benchcard.sources.resolve import Sources, changed_names, resolve_sources
 from benchcard.spec.plan import Configuration, Plan
+from benchcard.steps import SLOW_IMPORTS
 from benchcard.steps.models import path_of
 from benchcard.steps.quantize import ExplainRequest, QuantizeRequest
 from benchcard.steps.step import AnyRequest, Outcome, Request, V
@@ -51,6 +53,11 @@ _BEFORE = ("export", "cast", "sample", "calibrate", "convert", "prepare", "metri
 _OUT_OF_RESOURCES = ("SIGKILL", "TimeoutError")
 # A step that fails on a disk with less free space is taken to have failed because of it. The smallest step needs this.
 LEAST_FREE_BYTES = 64 << 10
+
+
+def _is_ahead(request: AnyRequest) -> bool:
+    """Return whether a step is done ahead of its row."""
+    return request.kind in _AHEAD and request.engine == "onnx"
 
 
 def run_plan(
@@ -158,13 +165,15 @@ class _Run:
         distinct = {request.key: request.kind for requests in self._expected.values() for request in requests}
         expected = estimate(self._plan.only(self._expected), self._sources, [*self._expected.values()])
         expected, started = expected if self._timed else replace(expected, timing_s=0.0), time.monotonic()
+        timed = self._rows if self._timed else []
         with (
             Progress(distinct.values(), expected.timing_s, progress, step_s=expected.step_s) as self._progress,
             Launchers(self._timeout_s or TIMEOUT_S) as launchers,
         ):
             if self._is_new:
                 self._progress.write_line(f"expected: {expected}")
-                launchers.begin(slow_imports(self._rows if self._timed else [], self._threads))
+                launchers.begin(to_import(timed, self._threads, slow=True))
+                self._begin_workers()
             try:
                 # Mistakes in the data of any row show before anything slow is done for the first row. Rows that are
                 # compared with these may be run later.
@@ -175,6 +184,8 @@ class _Run:
                 # Mistakes in a metric show before models are made for the other rows.
                 records = [self._row(row) for row in self._rows[:1]]
                 before = set(self._results)
+                if self._is_new:
+                    launchers.begin(to_import(timed, self._threads, slow=False), FEWEST_LAUNCHES)
                 while requests := self._wanted_ahead():
                     self._do_in_parallel(requests)
                 self._ahead.update(self._results.keys() - before)
@@ -187,6 +198,17 @@ class _Run:
             if self._is_new:
                 took = format_duration(time.monotonic() - started)
                 self._progress.write_line(f"took {took}, expected {expected}")
+
+    def _begin_workers(self) -> None:
+        """Start the children that will do steps in parallel, which import what these need while data is prepared."""
+        steps = {request.key for requests in self._expected.values() for request in requests if _is_ahead(request)}
+        for worker in self._parallel_workers(parallel.children(len(steps), physical_cores(), 0, available_bytes())):
+            worker.begin(SLOW_IMPORTS)
+
+    def _parallel_workers(self, count: int) -> list[Worker]:
+        """Return the children that do steps in parallel. The first later does the steps that use all threads."""
+        threads = max(1, self._threads // count)
+        return [self._worker("onnx", number, threads if number else self._threads) for number in range(count)]
 
     def _row(self, configuration: Configuration) -> Record:
         before = set(self._results)
@@ -219,7 +241,7 @@ class _Run:
         wanted: dict[str, AnyRequest] = {}
 
         def ask(request: Request[V]) -> Outcome[V] | Failure:
-            is_wanted = request.kind in _AHEAD and request.engine == "onnx" and self._stored(request) is None
+            is_wanted = _is_ahead(request) and self._stored(request) is None
             if is_wanted:
                 wanted[request.key] = request
             if is_wanted or request.kind not in (*_AHEAD, *_BEFORE):
@@ -241,8 +263,7 @@ class _Run:
                 self._do(request)
             return
         threads = max(1, self._threads // count)
-        # The first child later does the steps that use all threads.
-        workers = [self._worker("onnx", number, threads if number else self._threads) for number in range(count)]
+        workers = self._parallel_workers(count)
         # With fewer threads the keys are the same.
         work = [(request.with_threads(threads), self._directory.unfinished(request)) for request in requests]
         self._progress.start(f"{' and '.join(dict.fromkeys(request.kind for request in requests))}, {count} at a time")

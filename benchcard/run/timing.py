@@ -44,15 +44,15 @@ def time_all(records: list[Record], directory: RunDirectory, progress: Progress,
     _Timing(records, directory, progress, launchers).go()
 
 
-def slow_imports(rows: Sequence[Configuration], threads: int) -> Iterator[Member]:
-    """Yield a model, whose file need not be there yet, for every process that will take seconds to import PyTorch.
+def to_import(rows: Sequence[Configuration], threads: int, *, slow: bool) -> Iterator[Member]:
+    """Yield a model, whose file need not be there yet, for every process that will import a framework.
 
-    `threads` is the number where a row names none.
+    `threads` is the number where a row names none. The import of PyTorch is `slow`: it takes seconds.
     """
     twins = {row.baseline for row in rows}
     for row in rows:
         framework, arguments = registry.framework(row["framework"]), row["framework_args"] or {}
-        if framework.engine == "torch":
+        if row["duration"] > 0 and (framework.engine == "torch") == slow:
             options = {name: value for name, value in arguments.items() if name in framework.running}
             options["intra_op_num_threads"] = row.threads or threads
             subject = Subject(row.label, row["framework"], Path(), Path(), 1, options)

@@ -12,3 +12,10 @@ MODULES = {
     **dict.fromkeys(("metric", "evaluate", "score", "compare"), "benchcard.steps.evaluate"),
 }
 """The module of each kind of step. The function that does a step has the name of its kind."""
+SLOW_IMPORTS = (
+    "benchcard.evaluation.passes",
+    "benchcard.quantization.calibration.collect",
+    "benchcard.quantization.quantize",
+    "benchcard.quantization.sensitivity.losses",
+)
+"""Modules that steps of the engine `onnx` import, which takes about as long as a step."""

@@ -16,7 +16,7 @@ import queue
 import sys
 import time
 import traceback
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TextIO, get_type_hints
 
@@ -44,7 +44,19 @@ def main() -> None:
     os.dup2(2, 1)
     processes.listen(source, requests, 0)
     while True:
-        _send(replies, _reply(json.loads(requests.get()), replies))
+        message = json.loads(requests.get())
+        if "import" in message:
+            _import(message["import"])
+        else:
+            _send(replies, _reply(message, replies))
+
+
+def _import(modules: Iterable[str]) -> None:
+    """Import modules that later steps need. A step that needs one that cannot be imported says so itself."""
+    with _logged(Path(os.devnull)):
+        for module in modules:
+            with contextlib.suppress(Exception):
+                importlib.import_module(module)
 
 
 def _send(replies: TextIO, message: object) -> None:

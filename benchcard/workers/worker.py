@@ -11,7 +11,8 @@ import queue
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import IO, Any, cast
@@ -40,7 +41,7 @@ class Reply:
 
 
 class Worker:
-    """A child process that does steps. It starts with the first step, and again after it died."""
+    """A child process that does steps. It starts with `begin` or the first step, and again after it died."""
 
     def __init__(self, threads: int) -> None:
         self._threads = threads
@@ -86,6 +87,13 @@ class Worker:
                 continue
             reply = convert(message, Reply)
             return replace(reply, failure=reply.failure and replace(reply.failure, log=read_log_end(log)))
+
+    def begin(self, modules: Sequence[str]) -> None:
+        """Start the child, which imports these modules before its first step, while other work goes on."""
+        with suppress(OSError):  # The first step says why there is no child.
+            stdin = cast(IO[str], self._start().stdin)
+            stdin.write(json.dumps({"import": modules}) + "\n")
+            stdin.flush()
 
     def stop(self) -> None:
         """End the child and the processes that it started, and wait for them."""

@@ -6,6 +6,7 @@ child process (`workers`), timing to `timing`, and files to `directory`.
 
 from __future__ import annotations
 
+import itertools
 import shutil
 import time
 from collections import Counter
@@ -201,7 +202,8 @@ class _Run:
 
     def _begin_workers(self) -> None:
         """Start the children that will do steps in parallel, which import what these need while data is prepared."""
-        steps = {request.key for requests in self._expected.values() for request in requests if _is_ahead(request)}
+        requests = itertools.chain.from_iterable(self._expected.values())
+        steps = {request.key for request in requests if request.kind == "quantize" and _is_ahead(request)}
         for worker in self._parallel_workers(parallel.children(len(steps), physical_cores(), 0, available_bytes())):
             worker.begin(SLOW_IMPORTS)
 

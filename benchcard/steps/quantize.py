@@ -221,7 +221,10 @@ def quantize(request: QuantizeRequest, target: Path, progress: Progress) -> Quan
 
 
 def explain(request: ExplainRequest, target: Path, progress: Progress) -> ExplainOutcome:
-    """Compare a quantized graph's outputs with its float graph's, and find the layers that cost most."""
+    """Compare a quantized graph's outputs with its float graph's, and find the layers that cost most where it is much.
+
+    The search for layers takes as long as dozens of forward passes. Where little was lost, its result is of no use.
+    """
     from benchcard.quantization.exclusions import patterns_with
     from benchcard.quantization.sensitivity.losses import measure_losses
 
@@ -231,6 +234,7 @@ def explain(request: ExplainRequest, target: Path, progress: Progress) -> Explai
         request.model_file,
         _feeds(request.inputs.folder, model, request.samples),
         request.layers,
+        only_far=True,
         settings=request.how,
         threads=request.threads,
         optimization_level=level,

@@ -56,7 +56,9 @@ def test_there_are_fewer_launches_where_opening_takes_long(
     folder: Path, opening_s: float, duration_s: float, launches: int
 ) -> None:
     """Where models take long to open for the time that they are timed, three launches share the duration."""
-    conductor = _Conductor([subject(folder, "a")], None, _Settings(round(duration_s * 1e9), 5, 2, 0, None, None), [], None)
+    conductor = _Conductor(
+        [subject(folder, "a")], None, _Settings(round(duration_s * 1e9), 5, 2, 0, None, None), [], None
+    )
     (member,) = conductor._members
     member.block_ns = 40_000_000
     conductor._share_time([member], round(opening_s * 1e9))

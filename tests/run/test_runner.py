@@ -21,6 +21,7 @@ from benchcard.analysis.run_results import FRAMES
 from benchcard.cli.commands import main
 from benchcard.errors import BenchcardError, MachineError, SpecError
 from benchcard.publishing import facts
+from benchcard.quantization.outcomes import FAR_DB
 from benchcard.run.runner import run_plan
 from benchcard.utils.values import Shape
 
@@ -349,22 +350,23 @@ def test_a_broken_outcome_is_said(results, ground, tmp_path):
 
 
 def test_the_layers_are_told_and_how_sure_that_is(results, ground, tmp_path):
-    """`explain` names the layers of a row, gives them to paste where the outputs are far off, and says what it has not
-    tried.
-    """
+    """Layers are searched where the outputs are far off. `explain` names them to paste, and says what was not tried."""
     import shutil
 
     shutil.copytree(ground / "run", tmp_path / "run")
     row = next(record for record in results.records.records if record.outcomes.explain)
     path = tmp_path / "run" / "steps" / row.outcomes.explain.folder.name / "outcome.json"
     kept = json.loads(path.read_text())
-    worst = kept["values"]["layers"][0]["node"]
+    assert kept["values"]["outputs"]["snr_db"] > FAR_DB
+    assert (kept["values"]["layers"], kept["values"]["trials"]) == ([], 0)
+    worst, far = "/a/MatMul", {"snr_db": 12.0, "max_abs_difference": 1.0, "is_finite": True}
+    layer = {"node": worst, "operator": "MatMul", "effect": far, "alone": far, "together": far}
     for outputs, complete, said, paste in (
         ({"snr_db": 30.0, "max_abs_difference": 0.1, "is_finite": True}, True, "cost its outputs most: ", False),
         ({"snr_db": 9.0, "max_abs_difference": 2.0, "is_finite": True}, False, "as far as 7 trials can tell: ", True),
         ({"snr_db": None, "max_abs_difference": None, "is_finite": False}, True, "Some of its outputs are not f", True),
     ):
-        kept["values"] |= {"outputs": outputs, "is_complete": complete, "trials": 7}
+        kept["values"] |= {"outputs": outputs, "layers": [layer], "is_complete": complete, "trials": 7}
         path.write_text(json.dumps(kept))
         told = Results.load(tmp_path / "run").explain(row.configuration.row)
         assert said in told

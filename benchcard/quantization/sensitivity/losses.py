@@ -41,6 +41,7 @@ def measure_losses(
     batches: Iterable[Arrays],
     limit: int = 3,
     *,
+    only_far: bool = False,
     settings: Quantization | None = None,
     trials: int = 32,
     threads: int = 1,
@@ -53,7 +54,8 @@ def measure_losses(
     Both models are run at the `optimization_level` at which they are deployed: above 1 the runtime fuses quantized
     nodes into nodes that compute in 8 bits, where products may saturate. At most `trials` sets of layers are tried, on
     the first two batches. Memory is that of one batch and, for each of these, of its inputs and of what the segments of
-    the graph hand on. Only nodes that `settings` asked for are named; for None, every quantized layer.
+    the graph hand on. Only nodes that `settings` asked for are named; for None, every quantized layer. With `only_far`,
+    there is no search in a model whose outputs are close to those in float32.
 
     `expected` is what `model_outputs` returns for the float model and the same batches and level, where it is known.
     Temporary graphs, about the size of both models, are written to `folder`; for None, to the system's folder.
@@ -74,13 +76,14 @@ def measure_losses(
     if not count:
         raise ArtifactError("There is no batch to compare the quantized model on. Give one calibration sample or more.")
     del float_session, quantized_session
-    if limit < 1:
-        return Losses(outputs.loss(), count, (), 0, 0, len(kept), is_complete=True)
+    loss = outputs.loss()
+    if limit < 1 or (only_far and not loss.is_far):
+        return Losses(loss, count, (), 0, 0, len(kept), is_complete=True)
     with tempfile.TemporaryDirectory(prefix=".losses-", dir=folder) as temporary:
         search = LayerSearch(float_model, quantized_model, Path(temporary), kept, settings, threads, trials)
         worst, is_complete = search.find_worst(limit)
         layers = _compare_layers(search, worst, quantized_model, Path(temporary))
-        return Losses(outputs.loss(), count, layers, len(search.layers), search.trials, len(kept), is_complete)
+        return Losses(loss, count, layers, len(search.layers), search.trials, len(kept), is_complete)
 
 
 def model_outputs(

@@ -1,6 +1,6 @@
 """Compare time and memory of `Benchmark.run` on a whole grid with a plain loop over the same libraries.
 
-    python benchmarks/grid.py [--model digits | vit-base | FOLDER] [--samples 128] [--at-once 16] [--duration 1]
+    python benchmarks/grid.py [--model digits | vit-base | FOLDER] [--samples 128] [--at-once 16] [--repeats 3]
 
 The grid is that of `examples/digits.yaml`, 18 rows, with its data. The plain loop is what a careful user would write:
 each row exports, calibrates, quantizes, evaluates and times on its own, with `torch.onnx.export`, `quantize_static`,
@@ -8,8 +8,8 @@ each row exports, calibrates, quantizes, evaluates and times on its own, with `t
 `--duration` without a break, a second process, intervals or a noise certificate. `Benchmark.run` does all that, and its
 time includes it. The loop makes no explanations either; the script also prints the ratio without them.
 
-Each runs in its own process. Memory is the proportional set size of that process and all its children, sampled every
-quarter of a second. `vit-base` is a ViT-base with random weights at 224 pixels. onnxruntime keeps every activation of
+Each runs in its own process, one after the other, `--repeats` times in turn; figures are medians. Memory is the
+proportional set size of that process and all its children, sampled every second. `vit-base` is a ViT-base with random weights at 224 pixels. onnxruntime keeps every activation of
 every sample: on a model of that size 128 samples would take 49 GB. With `--at-once 16` the loop passes them to its
 calibrator 16 at a time, as optimum can do, which takes 7 GB.
 
@@ -26,6 +26,7 @@ import io
 import itertools
 import json
 import shutil
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -40,7 +41,7 @@ import psutil
 from numpy.typing import NDArray
 
 EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
-SAMPLE_INTERVAL_S = 0.25
+SAMPLE_INTERVAL_S = 1.0  # reading the memory of a dozen processes takes a tenth of that
 WARMUP_RUNS = 10
 Rows = list[NDArray[np.float32]]
 
@@ -383,6 +384,7 @@ def main() -> None:
     parser.add_argument("--examples", type=int, default=0, help="evaluated examples; 0 for the whole split (default)")
     parser.add_argument("--duration", type=float, default=1.0, help="timed seconds for each row (default: %(default)s)")
     parser.add_argument("--threads", type=int, default=2, help="threads of every runtime (default: %(default)s)")
+    parser.add_argument("--repeats", type=int, default=1, help="times that both are run (default: %(default)s)")
     parser.add_argument("--folder-of-model", default="", help=argparse.SUPPRESS)
     parser.add_argument("--child", choices=["benchcard", "plain"], help=argparse.SUPPRESS)
     parser.add_argument("--folder", help=argparse.SUPPRESS)
@@ -398,8 +400,17 @@ def main() -> None:
         if options.model == "vit-base":
             options.folder_of_model = str(folder / "vit-base")
             make_vit_base(folder / "vit-base")
-        runs = {name: start(name, options, folder) for name in ("plain", "benchcard")}
-        report(options, runs["plain"], runs["benchcard"])
+        pairs = []
+        for number in range(options.repeats):
+            (place := folder / str(number)).mkdir()
+            pairs.append([start(name, options, place) for name in ("plain", "benchcard")])
+            print(*(f"{run['wall_s']:.1f} s" for run in pairs[-1]), flush=True)
+            shutil.rmtree(place)
+        plain, benchcard = (
+            {**runs[-1], **{name: statistics.median(run[name] for run in runs) for name in ("wall_s", "peak_bytes")}}
+            for runs in zip(*pairs)
+        )
+        report(options, plain, benchcard)
 
 
 if __name__ == "__main__":

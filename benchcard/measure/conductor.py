@@ -308,12 +308,14 @@ class _Conductor:
         best_ns = rounds * float(np.median([member.block_ns for member in opened]))
         shortest_ns = opening_ns / (_OPENING_SHARE * len(opened)) if added else settings.usual_ns
         launch_ns = min(settings.launch_ns, max(best_ns, shortest_ns))
+        # A quotient may be just below the whole number that it stands for.
+        launches = math.floor(settings.duration_ns / launch_ns + 1e-6)
         for member in opened:
             recorded_ns = launch_ns
             if settings.precision is None:
                 # The launches that are left share the time evenly, so that none is opened for a rest.
                 left_ns = max(0, settings.duration_ns - member.elapsed_ns)
-                recorded_ns = left_ns / max(1, round(left_ns / launch_ns))
+                recorded_ns = left_ns / max(1, launches - len(member.launches))
             member.until_ns = member.elapsed_ns + math.ceil(recorded_ns)
 
     def _launch_variance(self) -> float | None:

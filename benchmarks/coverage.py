@@ -2,8 +2,8 @@
 
     python benchmarks/coverage.py [--runs 1000] [--rounds 50 500] [--seed 0]
 
-Six models of known latency are "timed" by the protocol of `benchcard.measure`: five launches and blocks of 33 ms, in
-random order in each round. One of them is the baseline, one its twin. A scenario defines how the machine and the
+Six models of known latency are "timed" by the protocol of `benchcard.measure`: blocks of 33 ms, in random order in each
+round, in five launches, or in three where there are 30 rounds or fewer. One of them is the baseline, one its twin. A scenario defines how the machine and the
 processes change the latencies. Every run is analysed by the functions that analyse real runs. For comparison, the usual
 method times two of the models one after the other on the same machine for the same time, in one process each, and
 computes a normal interval from their calls.
@@ -37,7 +37,7 @@ from benchcard.utils.values import Interval
 
 BLOCK_S = 1 / 30
 CYCLE_S = BLOCK_S + 0.005  # with the unrecorded calls before a block
-LAUNCHES = 5
+LAUNCHES, FEWEST_LAUNCHES, FEW_ROUNDS = 5, 3, 30
 MODELS = 6
 TICK_MS = 4.0  # of Linux with 250 clock ticks a second, as most distributions have it
 BASELINE, SUBJECT = 0, 1
@@ -206,7 +206,8 @@ def interleaved(
 
     `times` are the times that are compared, from the latencies of each block and the launch that it is of.
     """
-    per_launch = rounds // LAUNCHES if scenario.precision is None else rounds // (4 * LAUNCHES)
+    launches = FEWEST_LAUNCHES if rounds <= FEW_ROUNDS else LAUNCHES
+    per_launch = rounds // launches if scenario.precision is None else rounds // (4 * LAUNCHES)
     launch_of = np.arange(rounds) // per_launch
     if scenario.shares:
         launch_of = np.searchsorted(np.cumsum(scenario.shares[:-1]) * rounds, np.arange(rounds), side="right")

@@ -28,6 +28,10 @@ _STRETCH_NS = 500_000_000
 # The share of a processor, for others or stolen, above which ratios of models of different speed were wrong by more
 # than their intervals (`benchmarks/noise.py`).
 _TOO_MUCH_SHARE = 0.2
+# How many times as long the fixed loop takes in slow rounds as in fast ones, above which speeds have changed. Where
+# another machine uses the second thread of a core, everything takes 1.5 times as long (`benchmarks/README.md`).
+_SLOWDOWN = 1.2
+_LOOP, _LOOPS, _LEAST_LOOPS = 5_000, 5, 10
 # The share of processor time stolen by the hypervisor above which tail latencies are not the model's own.
 _STEAL_SHARE = 0.01
 
@@ -47,6 +51,7 @@ class MachineState:
         throttled_s: Seconds for which it was throttled.
         governors: Frequency governors in use, such as `performance`.
         frequency_mhz: Mean frequency of the processors.
+        loop_ns: The time that a short fixed loop took, which shows how fast a core is.
         core_throttles: Number of times that a core was slowed down because of heat.
         swapped_bytes: Bytes moved to or from swap.
         on_battery: Whether the machine runs on its battery.
@@ -63,6 +68,7 @@ class MachineState:
     throttled_s: float | None = None
     governors: str | None = None
     frequency_mhz: float | None = None
+    loop_ns: int | None = None
     core_throttles: int | None = None
     swapped_bytes: int | None = None
     on_battery: bool | None = None
@@ -100,6 +106,7 @@ def read_machine_state(pids: Iterable[int] = (), root: Path = Path("/"), *, gpu:
         throttled_s=throttled_s,
         governors=_governors(root),
         frequency_mhz=_frequency(),
+        loop_ns=_loop_ns(),
         core_throttles=_core_throttles(root),
         swapped_bytes=_swapped(),
         on_battery=_on_battery(),
@@ -182,12 +189,28 @@ def disturbances(rounds: Sequence[Span]) -> Iterator[Disturbance]:
     if slowed := counter_increase(rounds, "core_throttles"):
         text = f"cores were slowed down {pluralize(round(slowed), 'time')} because of heat"
         yield Disturbance("heat", text)
+    if (slowdown := core_slowdown(rounds) or 1.0) > _SLOWDOWN:
+        text = (
+            f"a fixed loop took {slowdown:.2f} times as long in slow rounds as in fast ones while nothing else ran here"
+        )
+        yield Disturbance("cores", f"{text}: other machines share the cores, or clock rates changed")
     if swapped := counter_increase(rounds, "swapped_bytes"):
         yield Disturbance("swap", f"the machine moved {swapped / 1e6:.1f} MB to or from swap")
     if any(after.on_battery for _, after in rounds):
         yield Disturbance("battery", "the machine runs on its battery, which limits the clock rate")
     if slowdowns := gpu_slowdowns(rounds):
         yield Disturbance("gpu", f"the clocks of the GPU were lowered: {slowdowns}")
+
+
+def core_slowdown(rounds: Iterable[Span]) -> float | None:
+    """Return how many times as long the fixed loop took in the slowest tenth of rounds as in the fastest, at least.
+
+    None for fewer than ten rounds, and where an earlier version timed them. Another virtual machine on the second
+    hardware thread of a core slows it down without any steal.
+    """
+    times = sorted(after.loop_ns for _, after in rounds if after.loop_ns)
+    tenth = len(times) // 10
+    return times[-1 - tenth] / times[tenth] if len(times) >= _LEAST_LOOPS else None
 
 
 def steal_share(rounds: Sequence[Span]) -> float | None:
@@ -308,6 +331,16 @@ def _frequency() -> float | None:
     except (AttributeError, NotImplementedError, OSError, RuntimeError):
         return None
     return float(frequency.current) if frequency and frequency.current else None
+
+
+def _loop_ns() -> int:
+    """Return the shortest of a few times of a fixed loop, in which nothing else ran on the core."""
+    times = []
+    for _ in range(_LOOPS):
+        start = time.perf_counter_ns()
+        sum(range(_LOOP))
+        times.append(time.perf_counter_ns() - start)
+    return min(times)
 
 
 def _swapped() -> int | None:

@@ -98,8 +98,8 @@ class Disturbance:
     """Something that may have disturbed a timing, and how much, as the sentence `text`.
 
     `kind` is `others` (other processes used the processors), `steal`, `throttling`, `quota`, `governor`, `heat`,
-    `swap`, `battery` or `gpu` (its clocks were lowered); `disturbed` where others or steal took so much that ratios of
-    latencies may be wrong; empty where it is not one of the machine, or not known.
+    `cores` (their speed changed), `swap`, `battery` or `gpu` (its clocks were lowered); `disturbed` where others or
+    steal took so much that ratios of latencies may be wrong; empty where it is not one of the machine, or not known.
     """
 
     kind: str

@@ -14,6 +14,7 @@ from made_part import made_part
 from benchcard.analysis.frames.noise import _disturbances, _machine_columns
 from benchcard.measure.machine_state import (
     MachineState,
+    core_slowdown,
     disturbances,
     is_disturbed,
     others_share,
@@ -92,6 +93,23 @@ def test_a_calm_machine_has_no_disturbances() -> None:
     """Counters that do not grow, and a little work by others, are no disturbance."""
     a_little = replace(CALM, at_ns=10 * SECOND, busy_s=100.2, load_1m=0.2)
     assert not list(disturbances([(CALM, a_little)]))
+
+
+def test_cores_that_another_machine_slows_down_are_told() -> None:
+    """A fixed loop that takes longer in some rounds shows it; a single slow loop does not, nor do old or few rounds."""
+
+    def spans(times: list[int | None]) -> list[tuple[MachineState, MachineState]]:
+        return [(CALM, replace(CALM, at_ns=SECOND, loop_ns=loop_ns)) for loop_ns in times]
+
+    assert core_slowdown(spans([100] * 14 + [160] * 6)) == pytest.approx(1.6)
+    assert core_slowdown(spans([100] * 19 + [900])) == pytest.approx(1.0)
+    assert core_slowdown(spans([100] * 4 + [160] * 5)) is None
+    assert core_slowdown(spans([None] * 20)) is None
+    (told,) = disturbances(spans([100] * 14 + [160] * 6))
+    assert told.kind == "cores"
+    assert "1.60 times as long" in told.text
+    assert not list(disturbances(spans([100, 110] * 10)))
+    assert read_machine_state().loop_ns
 
 
 @pytest.mark.parametrize(

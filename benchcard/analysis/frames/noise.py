@@ -32,6 +32,7 @@ _FIGURES = (
     "quota_cpus",
     "throttled_s",
     "governors",
+    "core_slowdown",
     "warnings",
 )
 
@@ -78,11 +79,11 @@ def noise_frame(records: Records) -> pd.DataFrame:
     stopped and continued). The other figures are of the rounds: `others_cpus` is the number of processors that
     other processes used, on average, and `others_cpus_most` in the worst half second; `steal_share` is the share of
     processor time that went to other machines; `throttled_s` is how long the cgroup's quota of `quota_cpus`
-    throttled the run; `governors` are the frequency governors. Where models ran on a GPU, `gpu_clock_*` and
-    `gpu_temperature_*` are those before the first round and after the last one, and `gpu_slowdowns` says why the clocks
-    were lowered. `warnings` says what disturbed the timing, where the
-    second process of the baseline failed, and where a short `duration` left fewer `launches` than narrow intervals
-    need.
+    throttled the run; `governors` are the frequency governors; `core_slowdown` is how many times as long a fixed loop
+    took in slow rounds as in fast ones. Where models ran on a GPU, `gpu_clock_*` and `gpu_temperature_*` are those
+    before the first round and after the last one, and `gpu_slowdowns` says why the clocks were lowered. `warnings` says
+    what disturbed the timing, where the second process of the baseline failed, and where a short `duration` left fewer
+    `launches` than narrow intervals need.
     """
     rows = [
         {
@@ -151,6 +152,7 @@ def _machine_columns(part: Part) -> dict[str, object]:
         "quota_cpus": machine_state.quota_cpus(rounds),
         "throttled_s": machine_state.counter_increase(rounds, "throttled_s"),
         "governors": machine_state.governors(rounds),
+        "core_slowdown": machine_state.core_slowdown(rounds),
         **_gpu_columns(rounds),
     }
 

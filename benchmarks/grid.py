@@ -8,11 +8,11 @@ each row exports, calibrates, quantizes, evaluates and times on its own, with `t
 `--duration` without a break, a second process, intervals or a noise certificate. `Benchmark.run` does all that, and its
 time includes it. The loop makes no explanations either; the script also prints the ratio without them.
 
-Each runs in its own process, one after the other, `--repeats` times in turn; figures are medians. Memory is the
-proportional set size of that process and all its children, sampled every second. `vit-base` is a ViT-base with random
-weights at 224 pixels. onnxruntime keeps every activation of every sample: on a model of that size 128 samples would
-take 49 GB. With `--at-once 16` the loop passes them to its calibrator 16 at a time, as optimum can do, which takes
-7 GB.
+Each runs in its own process, one after the other, `--repeats` times in turn; wall time and memory are medians. Memory
+is the proportional set size of that process and all its children, sampled every second. `vit-base` is a ViT-base with
+random weights at 224 pixels. onnxruntime keeps every activation of every sample: on a model of that size 128 samples
+would take 49 GB. With `--at-once 16` the loop passes them to its calibrator 16 at a time, as optimum can do, which
+takes 7 GB.
 
 After the ratios, the script prints the accuracies of each row, which must be equal to the example, and how
 `Benchmark.run` spends its time: timed seconds, forward passes (of evaluation, calibration and warm-up), and everything

@@ -69,6 +69,8 @@ def act(request: ActRequest, target: Path, progress: Progress) -> dict[str, Any]
     if "half" in what:
         raise ValueError("\ud800 is half")
     (target / "made").write_text(what.get("text", ""))
+    if "modules" in what:
+        return {"pid": os.getpid(), "modules": sorted(sys.modules)}
     return {"pid": os.getpid(), "needs": {name: need.values for name, need in request.needs.items()}}
 
 

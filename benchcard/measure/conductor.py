@@ -44,10 +44,11 @@ _SLOW_CALLS = 5
 _ROUNDS_PER_LAUNCH = 6
 # Precision is judged between launches, so these are shorter by this factor.
 _LAUNCHES_TO_JUDGE = 4
-# Where models take long to open, this many launches are enough to tell whether launches vary.
-FEWEST_LAUNCHES = 3
+# A duration below this is for a first look: where models take long to open, it has fewer launches, but so many that
+# they show whether launches vary.
+SHORT_S, FEWEST_LAUNCHES = 3.0, 3
 # The variance of launches relative to that of a round, before any of theirs is known (`benchmarks/blocks.py`).
-_USUAL_ADDED = 0.05
+_USUAL_ADDED = 0.04
 # The share of the recorded time that more launches than requested may take.
 _OPENING_SHARE = 0.25
 # The share of the recorded time of a launch that the import of a framework may take. A longer one is made only once.
@@ -68,7 +69,8 @@ class _Settings:
     @property
     def fewest(self) -> int:
         """The smallest number of launches of a model."""
-        return self.launches if self.precision is not None else min(self.launches, FEWEST_LAUNCHES)
+        is_short = self.precision is None and self.duration_ns < SHORT_S * 1e9
+        return min(self.launches, FEWEST_LAUNCHES) if is_short else self.launches
 
     @property
     def usual_ns(self) -> int:
@@ -86,7 +88,7 @@ class _Settings:
         if self.block_ns is not None:
             return self.block_ns
         call_ns = float(np.median(opened.warmup_ns or (opened.first_call_ns,)))
-        longest_ns = self.launch_ns / _ROUNDS_PER_LAUNCH
+        longest_ns = self.usual_ns / _ROUNDS_PER_LAUNCH
         return round(min(max(_BLOCK_SHARE * _WARM_S * 1e9, _SLOW_CALLS * call_ns), longest_ns))
 
 
@@ -137,7 +139,7 @@ def time_group(
             most.
         launches: Processes per subject, one after the other. Intervals need two. There are more where launches vary so
             much that more of them, with fewer rounds each, give narrower intervals in the same time; and fewer, down to
-            three, where `duration_s` is short for the time that it takes to open the models.
+            three, where `duration_s` is below 3 s and short for the time that it takes to open the models.
         warmup_runs: Calls after the first one of a process, before any block; fewer where they and the first one would
             take longer than the launch. A slow model has its unrecorded calls before each block.
         seed: Seed of the order in which models are launched, and of that within rounds; the orders depend on it and the
@@ -308,14 +310,12 @@ class _Conductor:
         best_ns = rounds * float(np.median([member.block_ns for member in opened]))
         shortest_ns = opening_ns / (_OPENING_SHARE * len(opened)) if added else settings.usual_ns
         launch_ns = min(settings.launch_ns, max(best_ns, shortest_ns))
-        # A quotient may be just below the whole number that it stands for.
-        launches = math.floor(settings.duration_ns / launch_ns + 1e-6)
         for member in opened:
             recorded_ns = launch_ns
             if settings.precision is None:
-                # The launches that are left share the time evenly, so that none is opened for a rest.
+                # The launches that are left share the time evenly, so that none is opened for a small remainder.
                 left_ns = max(0, settings.duration_ns - member.elapsed_ns)
-                recorded_ns = left_ns / max(1, launches - len(member.launches))
+                recorded_ns = left_ns / max(1, round(left_ns / launch_ns))
             member.until_ns = member.elapsed_ns + math.ceil(recorded_ns)
 
     def _launch_variance(self) -> float | None:

@@ -9,6 +9,7 @@ when to read the state, and to `intervals` how noise widens an interval.
 from __future__ import annotations
 
 import os
+import sys
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -28,7 +29,7 @@ _STRETCH_NS = 500_000_000
 # The share of a processor, for others or stolen, above which ratios of models of different speed were wrong by more
 # than their intervals (`benchmarks/noise.py`).
 _TOO_MUCH_SHARE = 0.2
-# How many times as long the fixed loop takes in slow rounds as in fast ones, above which speeds have changed. Where
+# How many times as long the fixed loop takes after slow rounds as after fast ones, where speeds have changed. If
 # another machine uses the second thread of a core, everything takes 1.5 times as long (`benchmarks/README.md`).
 _SLOWDOWN = 1.2
 _LOOP, _LOOPS, _LEAST_LOOPS = 5_000, 5, 10
@@ -189,11 +190,13 @@ def disturbances(rounds: Sequence[Span]) -> Iterator[Disturbance]:
     if slowed := counter_increase(rounds, "core_throttles"):
         text = f"cores were slowed down {pluralize(round(slowed), 'time')} because of heat"
         yield Disturbance("heat", text)
-    if (slowdown := core_slowdown(rounds) or 1.0) > _SLOWDOWN:
+    # Work on this machine slows cores down too.
+    if not disturbed and (slowdown := core_slowdown(rounds) or 1.0) > _SLOWDOWN:
         text = (
-            f"a fixed loop took {slowdown:.2f} times as long in slow rounds as in fast ones while nothing else ran here"
+            f"a fixed loop took {slowdown:.2f} times as long after slow rounds as after fast ones: other machines "
+            "share the cores, the clock rate changed, or cores differ"
         )
-        yield Disturbance("cores", f"{text}: other machines share the cores, or clock rates changed")
+        yield Disturbance("cores", text)
     if swapped := counter_increase(rounds, "swapped_bytes"):
         yield Disturbance("swap", f"the machine moved {swapped / 1e6:.1f} MB to or from swap")
     if any(after.on_battery for _, after in rounds):
@@ -203,10 +206,11 @@ def disturbances(rounds: Sequence[Span]) -> Iterator[Disturbance]:
 
 
 def core_slowdown(rounds: Iterable[Span]) -> float | None:
-    """Return how many times as long the fixed loop took in the slowest tenth of rounds as in the fastest, at least.
+    """Return how many times as long the fixed loop took after slow rounds as after fast ones.
 
-    None for fewer than ten rounds, and where an earlier version timed them. Another virtual machine on the second
-    hardware thread of a core slows it down without any steal.
+    These are the 90th and the 10th percentile; None for fewer than ten rounds, where an earlier version timed them, and
+    where models are not stopped meanwhile. Another virtual machine on the second hardware thread of a core slows it
+    down without any steal.
     """
     times = sorted(after.loop_ns for _, after in rounds if after.loop_ns)
     tenth = len(times) // 10
@@ -333,8 +337,10 @@ def _frequency() -> float | None:
     return float(frequency.current) if frequency and frequency.current else None
 
 
-def _loop_ns() -> int:
-    """Return the shortest of a few times of a fixed loop, in which nothing else ran on the core."""
+def _loop_ns() -> int | None:
+    """Return the shortest of a few times of a fixed loop. Elsewhere than on Linux, idle threads of models may run."""
+    if sys.platform != "linux":
+        return None
     times = []
     for _ in range(_LOOPS):
         start = time.perf_counter_ns()

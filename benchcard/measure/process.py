@@ -412,7 +412,7 @@ class Launchers:
     def __init__(self, timeout_s: float = TIMEOUT_S) -> None:
         self.timeout_s = timeout_s
         self._kept: dict[object, Launcher] = {}
-        self._begun: dict[object, list[Launcher]] = {}
+        self._importing: dict[object, Launcher | TimedProcess | ProcessFailed] = {}
         self._afresh: set[str] = set()
         self._stack = ExitStack()
 
@@ -424,14 +424,12 @@ class Launchers:
     ) -> None:
         self._stack.close()
 
-    def begin(self, members: Iterable[Member], launches: int = 1) -> None:
-        """Start the parents of these models for some launches; they import while other work goes on."""
+    def begin(self, members: Iterable[Member]) -> None:
+        """Start the parents of these models, which import their frameworks while other work goes on."""
         for subject, twin in members:
-            if (key := self._parent((subject, twin))) == (subject.name, twin):
-                continue
-            begun = self._begun.setdefault(key, [])
-            while len(begun) < launches and isinstance(parent := self._begin((subject, twin)), Launcher):
-                begun.append(parent)
+            key = self._parent((subject, twin))
+            if key != (subject.name, twin) and key not in self._importing:
+                self._importing[key] = self._begin((subject, twin))
 
     def start(
         self, members: Sequence[Member], processes: ExitStack, affordable_ns: float
@@ -447,10 +445,9 @@ class Launchers:
         for member in members:
             key = self._parent(member)
             if key not in parents:
-                begun = self._begun.get(key, [])
-                waiting = (parent for parent in (self._kept.get(key), *begun) if parent and parent.is_alive)
-                parents[key] = parent = next(waiting, None) or self._begin(member)
-                self._begun[key] = [other for other in begun if other is not parent]
+                kept = self._kept.get(key)
+                begun = kept if kept and kept.is_alive else self._importing.pop(key, None)
+                parents[key] = begun or self._begin(member)
         for key, parent in parents.items():
             if not isinstance(parent, ProcessFailed) and parent is not self._kept.get(key):
                 parents[key] = _imported(parent)

@@ -19,7 +19,6 @@ from pathlib import Path
 from typing import Any
 
 from benchcard.errors import BenchcardError, Mistake, SpecError
-from benchcard.measure.conductor import FEWEST_LAUNCHES
 from benchcard.measure.machine import physical_cores, this_machine
 from benchcard.measure.memory import available_bytes
 from benchcard.measure.process import TIMEOUT_S, Launchers
@@ -31,7 +30,7 @@ from benchcard.run.groups import size_bytes
 from benchcard.run.pipeline import Pipeline
 from benchcard.run.planned import planned_steps
 from benchcard.run.record import Record
-from benchcard.run.timing import time_all, to_import
+from benchcard.run.timing import slow_imports, time_all
 from benchcard.run.traits import traits_of
 from benchcard.sources.resolve import Sources, changed_names, resolve_sources
 from benchcard.spec.plan import Configuration, Plan
@@ -166,16 +165,16 @@ class _Run:
         distinct = {request.key: request.kind for requests in self._expected.values() for request in requests}
         expected = estimate(self._plan.only(self._expected), self._sources, [*self._expected.values()])
         expected, started = expected if self._timed else replace(expected, timing_s=0.0), time.monotonic()
-        timed = self._rows if self._timed else []
         with (
             Progress(distinct.values(), expected.timing_s, progress, step_s=expected.step_s) as self._progress,
             Launchers(self._timeout_s or TIMEOUT_S) as launchers,
         ):
             if self._is_new:
                 self._progress.write_line(f"expected: {expected}")
-                launchers.begin(to_import(timed, self._threads, slow=True))
-                self._begin_workers()
+                launchers.begin(slow_imports(self._rows if self._timed else [], self._threads))
             try:
+                if self._is_new:
+                    self._begin_worker()
                 # Mistakes in the data of any row show before anything slow is done for the first row. Rows that are
                 # compared with these may be run later.
                 for row in self._plan:
@@ -185,8 +184,6 @@ class _Run:
                 # Mistakes in a metric show before models are made for the other rows.
                 records = [self._row(row) for row in self._rows[:1]]
                 before = set(self._results)
-                if self._is_new:
-                    launchers.begin(to_import(timed, self._threads, slow=False), FEWEST_LAUNCHES)
                 while requests := self._wanted_ahead():
                     self._do_in_parallel(requests)
                 self._ahead.update(self._results.keys() - before)
@@ -200,17 +197,10 @@ class _Run:
                 took = format_duration(time.monotonic() - started)
                 self._progress.write_line(f"took {took}, expected {expected}")
 
-    def _begin_workers(self) -> None:
-        """Start the children that will do steps in parallel, which import what these need while data is prepared."""
-        requests = itertools.chain.from_iterable(self._expected.values())
-        steps = {request.key for request in requests if request.kind == "quantize" and _is_ahead(request)}
-        for worker in self._parallel_workers(parallel.children(len(steps), physical_cores(), 0, available_bytes())):
-            worker.begin(SLOW_IMPORTS)
-
-    def _parallel_workers(self, count: int) -> list[Worker]:
-        """Return the children that do steps in parallel. The first later does the steps that use all threads."""
-        threads = max(1, self._threads // count)
-        return [self._worker("onnx", number, threads if number else self._threads) for number in range(count)]
+    def _begin_worker(self) -> None:
+        """Start the child that will quantize models, if one will: it imports what it needs while data is prepared."""
+        if any(map(_is_ahead, itertools.chain.from_iterable(self._expected.values()))):
+            self._worker("onnx", 0, self._threads).begin(SLOW_IMPORTS)
 
     def _row(self, configuration: Configuration) -> Record:
         before = set(self._results)
@@ -265,7 +255,8 @@ class _Run:
                 self._do(request)
             return
         threads = max(1, self._threads // count)
-        workers = self._parallel_workers(count)
+        # The first child later does the steps that use all threads.
+        workers = [self._worker("onnx", number, threads if number else self._threads) for number in range(count)]
         # With fewer threads the keys are the same.
         work = [(request.with_threads(threads), self._directory.unfinished(request)) for request in requests]
         self._progress.start(f"{' and '.join(dict.fromkeys(request.kind for request in requests))}, {count} at a time")

@@ -15,6 +15,7 @@ from benchcard.errors import MachineError
 from benchcard.measure import conductor
 from benchcard.measure.blocks import Progress as GroupProgress
 from benchcard.measure.blocks import Round, Subject, append_round, read_rounds, recover_rounds
+from benchcard.measure.conductor import FEWEST_LAUNCHES, SHORT_S
 from benchcard.measure.grouping import memory_shortage, plan_groups
 from benchcard.measure.machine_state import read_machine_state
 from benchcard.measure.memory import available_bytes
@@ -44,15 +45,15 @@ def time_all(records: list[Record], directory: RunDirectory, progress: Progress,
     _Timing(records, directory, progress, launchers).go()
 
 
-def to_import(rows: Sequence[Configuration], threads: int, *, slow: bool) -> Iterator[Member]:
-    """Yield a model, whose file need not be there yet, for every process that will import a framework.
+def slow_imports(rows: Sequence[Configuration], threads: int) -> Iterator[Member]:
+    """Yield a model, whose file need not be there yet, for every process that will take seconds to import PyTorch.
 
-    `threads` is the number where a row names none. The import of PyTorch is `slow`: it takes seconds.
+    `threads` is the number where a row names none.
     """
     twins = {row.baseline for row in rows}
     for row in rows:
         framework, arguments = registry.framework(row["framework"]), row["framework_args"] or {}
-        if row["duration"] > 0 and (framework.engine == "torch") == slow:
+        if framework.engine == "torch":
             options = {name: value for name, value in arguments.items() if name in framework.running}
             options["intra_op_num_threads"] = row.threads or threads
             subject = Subject(row.label, row["framework"], Path(), Path(), 1, options)
@@ -223,7 +224,8 @@ def _expected_s(group: Group, part: TimedPart) -> float:
 
 def expected_s(duration_s: float) -> float:
     """Return about how many seconds it takes to time a model for `duration_s`."""
-    return _ELAPSED_PER_TIMED_S * duration_s + _OPENING_S * _launches(duration_s)
+    launches = _launches(duration_s) if duration_s >= SHORT_S else min(_launches(duration_s), FEWEST_LAUNCHES)
+    return _ELAPSED_PER_TIMED_S * duration_s + _OPENING_S * launches
 
 
 def pace(expected_s: float, elapsed_s: float, done: float) -> float:

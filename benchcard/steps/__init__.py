@@ -18,4 +18,4 @@ SLOW_IMPORTS = (
     "benchcard.quantization.quantize",
     "benchcard.quantization.sensitivity.losses",
 )
-"""Modules that steps of the engine `onnx` import, which takes about as long as a step."""
+"""Modules that steps of the engine `onnx` import, which takes about a second."""

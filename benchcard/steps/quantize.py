@@ -106,7 +106,10 @@ class QuantizeRequest(Request[QuantizeOutcome]):
 
 @dataclass(frozen=True, kw_only=True)
 class ExplainOutcome(Losses):
-    """What quantization cost the outputs, and the layers that cost most. `patterns` exclude the costliest layer."""
+    """What quantization cost the outputs and, if they are far from float32, the layers that cost most.
+
+    `patterns` exclude the costliest layer.
+    """
 
     patterns: tuple[str, ...] = ()
 
@@ -128,7 +131,7 @@ class _ComparedModels:
 
 @dataclass(frozen=True, kw_only=True)
 class ExplainRequest(_ComparedModels, Request[ExplainOutcome]):
-    """The losses of a quantized graph against its float graph, with the costliest `layers`."""
+    """The losses of a quantized graph against its float graph, with the costliest `layers` if outputs are far."""
 
     kind: ClassVar[str] = "explain"
     layers: int
@@ -221,9 +224,9 @@ def quantize(request: QuantizeRequest, target: Path, progress: Progress) -> Quan
 
 
 def explain(request: ExplainRequest, target: Path, progress: Progress) -> ExplainOutcome:
-    """Compare a quantized graph's outputs with its float graph's, and find the layers that cost most where it is much.
+    """Compare a quantized graph's outputs with its float graph's, and find the costliest layers if they are far apart.
 
-    The search for layers takes as long as dozens of forward passes. Where little was lost, its result is of no use.
+    The search takes dozens of forward passes. Where little was lost, its result is of no use.
     """
     from benchcard.quantization.exclusions import patterns_with
     from benchcard.quantization.sensitivity.losses import measure_losses

@@ -56,6 +56,8 @@ class Worker:
         `progress` is called with the units of work that are done and their total. The child is killed if the step takes
         longer than `timeout_s`; None for no limit.
         """
+        if self._child is not None and self._child[0].poll() is not None:
+            self.stop()  # It ended between two steps, or while it imported.
         stdin = cast(IO[str], self._start().stdin)
         kind, log = request.kind, target.absolute() / "log.txt"
         order = {
@@ -90,7 +92,7 @@ class Worker:
 
     def begin(self, modules: Sequence[str]) -> None:
         """Start the child, which imports these modules before its first step, while other work goes on."""
-        with suppress(OSError):  # The first step says why there is no child.
+        with suppress(OSError, ValueError):  # The first step says why there is no child.
             stdin = cast(IO[str], self._start().stdin)
             stdin.write(json.dumps({"import": modules}) + "\n")
             stdin.flush()

@@ -51,11 +51,11 @@ def test_launches_share_the_duration_evenly(folder: Path) -> None:
         assert recorded == pytest.approx(0.1, abs=0.017)
 
 
-@pytest.mark.parametrize(("opening_s", "duration_s", "launches"), [(0.0, 2.0, 5), (60.0, 1.0, 3), (0.5, 20.0, 5)])
+@pytest.mark.parametrize(("opening_s", "duration_s", "launches"), [(0.0, 2.0, 5), (60.0, 1.0, 3), (60.0, 15.0, 5)])
 def test_there_are_fewer_launches_where_opening_takes_long(
     folder: Path, opening_s: float, duration_s: float, launches: int
 ) -> None:
-    """Where models take long to open for the time that they are timed, three launches share the duration."""
+    """Where models take long to open for a short duration, three launches share it."""
     conductor = _Conductor(
         [subject(folder, "a")], None, _Settings(round(duration_s * 1e9), 5, 2, 0, None, None), [], None
     )
@@ -63,6 +63,16 @@ def test_there_are_fewer_launches_where_opening_takes_long(
     member.block_ns = 40_000_000
     conductor._share_time([member], round(opening_s * 1e9))
     assert member.until_ns / 1e9 == pytest.approx(duration_s / launches)
+
+
+def test_no_launch_makes_up_for_interrupted_ones(folder: Path) -> None:
+    """After launches that were cut short, the next one is no longer than the others."""
+    conductor = _Conductor([subject(folder, "a")], None, _Settings(15 * 10**9, 5, 2, 0, None, None), [], None)
+    (member,) = conductor._members
+    member.block_ns, member.elapsed_ns = 40_000_000, 400_000_000
+    member.medians.update({(launch, launch): 1e6 for launch in range(4)})
+    conductor._share_time([member], 10**9)
+    assert 2.5e9 < member.until_ns - member.elapsed_ns < 3.5e9
 
 
 def test_one_process_works_at_a_time(folder: Path) -> None:
@@ -185,8 +195,8 @@ def test_launches_stay_long_where_they_affect_one_model_alone(folder: Path) -> N
     """How long a launch is follows from what most models show, in whichever order they are."""
     draw = np.random.default_rng(0)
     subjects = [subject(folder, name) for name in "abcd"]
-    _, rounds = simulated(subjects, duration_s=1.0, launches=5)
-    effects = draw.normal(0, 0.3, 5)
+    _, rounds = simulated(subjects, duration_s=1.0, launches=3)
+    effects = draw.normal(0, 0.3, 3)
 
     def vary(timed: Round) -> Round:
         logs = [draw.normal(0, 0.01) + (block.name == "b") * effects[timed.launch] for block in timed.blocks]

@@ -95,7 +95,7 @@ def test_a_calm_machine_has_no_disturbances() -> None:
     assert not list(disturbances([(CALM, a_little)]))
 
 
-def test_cores_that_another_machine_slows_down_are_told() -> None:
+def test_cores_that_another_machine_slows_down_are_reported() -> None:
     """A fixed loop that takes longer in some rounds shows it; a single slow loop does not, nor do old or few rounds."""
 
     def spans(times: list[int | None]) -> list[tuple[MachineState, MachineState]]:

@@ -119,7 +119,7 @@ def test_no_more_examples_than_there_are(spec, tmp_path):
 
 def test_the_note_names_what_is_left_out(spec, tmp_path):
     """Rows that do not fit are named by their parameters."""
-    fitting = within_budget(spec("budget: 30s\nduration: 1\n"), tmp_path)
+    fitting = within_budget(spec("budget: 25s\nduration: 1\n"), tmp_path)
     kept = {row.label for row in make_plan(fitting)}
     left_out = [row.label for row in make_plan(spec()) if row.label not in kept]
     assert fitting.notes[-1].endswith(f", and leaves out {'; '.join(left_out)}")

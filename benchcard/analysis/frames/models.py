@@ -24,9 +24,9 @@ def models_frame(records: Records) -> pd.DataFrame:
     a call's time in conversions, empty where the model was run for an earlier row with another number of threads.
     `nodes_excluded` counts nodes that would have been quantized without `exclusions`, which says what each exclusion
     matched and changed. The outputs are compared with float32 by their largest difference and signal-to-noise ratio;
-    `lossy_layers` are those whose quantization costs the outputs most, the worst first. `auto_exclusion` is the list
-    that `node_exclusion: auto` found in `auto_trials`. `same_model_as` is an earlier row with the same model, byte for
-    byte, and `reason` says why.
+    where outputs are far from it, `lossy_layers` are those whose quantization costs most, the worst first.
+    `auto_exclusion` is the list that `node_exclusion: auto` found in `auto_trials`. `same_model_as` is an earlier row
+    with the same model, byte for byte, and `reason` says why.
     """
     rows = [model_columns(records, record) for record in records.records]
     return frame_of(rows, rows[0] if rows else ())
@@ -61,7 +61,7 @@ def model_columns(records: Records, record: Record) -> dict[str, Any]:
         "exclusions": "; ".join(map(reasons.describe_exclusion, exclusions)) or None,
         "output_max_abs_difference": losses.outputs.max_abs_difference if losses else no_difference,
         "output_snr_db": losses.outputs.snr_db if losses else None,
-        "lossy_layers": ", ".join(layer.node for layer in losses.layers) if losses else None,
+        "lossy_layers": ", ".join(layer.node for layer in losses.layers) or None if losses else None,
         "auto_exclusion": reasons.format_list(search.nodes) if search else None,
         "auto_trials": len(search.trials) if search else None,
         "saturation_risk": row_facts.saturation_risk(records, record),

@@ -80,10 +80,10 @@ def noise_frame(records: Records) -> pd.DataFrame:
     other processes used, on average, and `others_cpus_most` in the worst half second; `steal_share` is the share of
     processor time that went to other machines; `throttled_s` is how long the cgroup's quota of `quota_cpus`
     throttled the run; `governors` are the frequency governors; `core_slowdown` is how many times as long a fixed loop
-    took in slow rounds as in fast ones. Where models ran on a GPU, `gpu_clock_*` and `gpu_temperature_*` are those
-    before the first round and after the last one, and `gpu_slowdowns` says why the clocks were lowered. `warnings` says
-    what disturbed the timing, where the second process of the baseline failed, and where a short `duration` left fewer
-    `launches` than narrow intervals need.
+    took after slow rounds as after fast ones. Where models ran on a GPU, `gpu_clock_*` and `gpu_temperature_*` are
+    those before the first round and after the last one, and `gpu_slowdowns` says why the clocks were lowered.
+    `warnings` says what disturbed the timing, where the second process of the baseline failed, and where a short
+    `duration` left fewer `launches` than narrow intervals need.
     """
     rows = [
         {
@@ -189,5 +189,5 @@ def _launch_warning(launches: int) -> list[str]:
     if not 0 < launches < FEWEST_LAUNCHES:
         return []
     times = "once" if launches == 1 else f"{launches} times"
-    enough = f"a `duration` of 1 s gives {FEWEST_LAUNCHES} or more"
+    enough = f"a `duration` of 1 s gives at least {FEWEST_LAUNCHES}"
     return [f"each model was launched only {times} ({enough}): intervals are wide"]

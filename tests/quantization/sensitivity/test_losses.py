@@ -314,7 +314,7 @@ def test_two_layers_that_ruin_the_outputs_are_both_named(tmp_path):
         weights[f"w{ruined}"][3] = 1e4
     path = saved(written(text, weights), tmp_path / "two.onnx")
     quantize_model(path, tmp_path / "q.onnx", DYNAMIC)
-    found = measure_losses(path, tmp_path / "q.onnx", batches(4), settings=DYNAMIC)
+    found = measure_losses(path, tmp_path / "q.onnx", batches(4), settings=DYNAMIC, only_far=True)
     assert found.outputs.is_far
     assert {layer.node for layer in found.layers[:2]} == {"b", "f"}
     assert found.is_complete
@@ -368,6 +368,9 @@ def test_layers_of_a_float16_graph_are_compared(tmp_path):
     quantize_model(model, tmp_path / "quantized.onnx", how, calibrated(model, feeds, tmp_path))
     found = measure_losses(model, tmp_path / "quantized.onnx", feeds, settings=how)
     assert len(found.layers) == 2
+    assert not found.outputs.is_far
+    found = measure_losses(model, tmp_path / "quantized.onnx", feeds, settings=how, only_far=True)
+    assert (found.layers, found.trials) == ((), 0)
     assert all(layer.effect.is_finite for layer in found.layers)
 
 

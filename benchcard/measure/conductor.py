@@ -47,7 +47,8 @@ _LAUNCHES_TO_JUDGE = 4
 # A duration below this is for a first look: where models take long to open, it has fewer launches, but so many that
 # they show whether launches vary.
 SHORT_S, FEWEST_LAUNCHES = 3.0, 3
-# The variance of launches relative to that of a round, before any of theirs is known (`benchmarks/blocks.py`).
+# How much launches are expected to vary before it is measured: their variance over that of rounds. On a quiet machine a
+# model of 0.4 ms had 0.05. A little less is taken, so that a second of timing usually has three launches.
 _USUAL_ADDED = 0.04
 # The share of the recorded time that more launches than requested may take.
 _OPENING_SHARE = 0.25

@@ -45,8 +45,8 @@ _STEP_S_PER_GB: Mapping[str, float] = {
     "calibrate": 10.0,
 }
 _START_S = 1.0
-# Forward passes of a step, where neither examples nor calibration samples decide. For `explain` it is a mean: 40 where
-# outputs are far from float32, else 8.
+# Forward passes of a step, where neither examples nor calibration samples decide. For `explain` it is assumed that
+# the outputs of some models are far from float32 (about 40 passes) and those of others are not (8).
 _PASSES = {"explain": 20, "rank": 100}
 # Multiplications of float32 in a second, and the tokens of an example whose length is not known.
 _PRODUCTS_PER_S = 5e10

@@ -22,6 +22,7 @@ else.
 from __future__ import annotations
 
 import argparse
+import compileall
 import contextlib
 import io
 import itertools
@@ -395,6 +396,8 @@ def main() -> None:
             result = {"benchcard": run_benchcard, "plain": run_plain_loop}[options.child](options, Path(options.folder))
         print(json.dumps(result))
         return
+    # As an installed package is; a clone may be run where Python writes no compiled modules.
+    compileall.compile_dir(EXAMPLES.parent / "benchcard", quiet=1)
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         options.folder_of_model = str(EXAMPLES / "digits" / "model") if options.model == "digits" else options.model

@@ -32,9 +32,9 @@ UNFUSED_LEVELS = (0, 1)
 _FUSIBLE = "Add AveragePool Concat Conv Gemm GlobalAveragePool LeakyRelu MatMul MaxPool Mul Sigmoid Softmax"
 FUSIBLE = frozenset(_FUSIBLE.split())
 # The smallest and largest number of profiled calls. The first one is left out, because it includes one-time work. Two
-# others are needed, so that the shorter one counts where the other was interrupted. With six, up to three may be
+# others are needed, so that the shorter one counts where the other was interrupted. With four, up to two may be
 # interrupted at the same node. No further call begins after this many seconds.
-_MIN_PROFILED_CALLS, _MAX_PROFILED_CALLS = 3, 7
+_MIN_PROFILED_CALLS, _MAX_PROFILED_CALLS = 3, 5
 _PROFILED_S = 0.5
 Numbers = Literal["8 bits", "conversion", "float", "other"]
 _CONVERSIONS = frozenset(("QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear"))

@@ -160,9 +160,9 @@ class RowPipeline:
     @property
     def calibrates(self) -> bool:
         """Whether the row has calibration samples: a static one, or one whose framework calibrates by itself."""
-        return self.configuration["calibration"] is not None and bool(
-            self.configuration["dataset"].get("calibration_split")
-        )
+        row, traits = self.configuration, self.shared.plan.frameworks[self.configuration["framework"]]
+        has_samples = row["calibration"] is not None and bool(row["dataset"].get("calibration_split"))
+        return has_samples and (row.quantized or traits.calibrates(row.parameters))
 
     def sample(self) -> Outcome[RowsOutcome]:
         """Return the rows that the row calibrates on."""

@@ -54,8 +54,10 @@ def task_file(name: str | Path) -> Path | None:
     return next((file for file in files if named.search(file.read_text(encoding="utf-8"))), None)
 
 
-def output_type(file: Path) -> str:
+def output_type(file: Path, including: tuple[Path, ...] = ()) -> str:
     """Return the type of a task, from its file or one that it includes; `class` for a task that is written in Python.
+
+    `including` are the files whose types the search began with, so that files that include each other end it.
 
     Source: lm_eval/config/task.py, for the type of a task that names none.
     """
@@ -65,8 +67,8 @@ def output_type(file: Path) -> str:
     if re.search(r"^class:", text, re.MULTILINE):
         return "class"
     included = re.search(r"^include:\s*[\"']?([^\s\"']+)", text, re.MULTILINE)
-    base = file.parent / included[1] if included else None
-    return output_type(base) if base and base.is_file() else "generate_until"
+    base, including = (file.parent / included[1]).resolve() if included else None, (*including, file.resolve())
+    return output_type(base, including) if base and base.is_file() and base not in including else "generate_until"
 
 
 def dataset_of(name: str | Path) -> str:

@@ -94,3 +94,21 @@ def test_the_keys_of_float16_and_of_weights_in_few_bits_do_not_change():
     settings = dict.fromkeys(PARAMETERS) | {"bits": 4, "block_size": 32, "algorithm": "rtn"}
     request = QuantizeRequest(approach="weight_only", exclude=[], graph=graph, **settings)
     assert request.key == "9d3fb0e2337dd56ce805d2e52fa15f88ffce57879531c2d6b0e0b9abbebc9436"
+
+
+def test_only_models_that_are_calibrated_draw_samples():
+    """OpenVINO's models in float read none, so a split that is too small for the others does not fail their rows."""
+    spec = Benchmark(
+        task="text-classification",
+        model="me/model",
+        dataset={"path": "me/data", "eval_split": "validation", "calibration_split": "train"},
+        metrics=["accuracy"],
+        grid={"framework": ["openvino"], "framework_args": [{"dtype": "fp16"}, {"dtype": "int8"}]},
+        fixed={"calibration": {"num_calibration_samples": 8}},
+    ).spec
+    plan = make_plan(spec)
+    kinds = [
+        {step.kind for step in row}
+        for row in planned_steps(plan, unresolved_sources(spec), traits_of(plan), default_threads=2)
+    ]
+    assert [("convert" in row, "sample" in row) for row in kinds] == [(True, False), (True, True)]

@@ -176,6 +176,13 @@ def test_what_is_not_supported_is_said_at_planning_time(folder):
     assert Benchmark(**{**spec(folder, "tiny_places"), "task_args": {"name": "winogrande"}})
 
 
+def test_files_that_include_each_other_are_no_task(folder, tmp_path):
+    """They name no type of requests, which is then lm-eval's default."""
+    for name, other in (("one", "two"), ("two", "one")):
+        (tmp_path / f"{name}.yaml").write_text(f"task: {name}\ninclude: ../{tmp_path.name}/{other}.yaml\n")
+    assert "a task of the type `generate_until`" in refused(folder, task_args={"name": str(tmp_path / "one.yaml")})
+
+
 @pytest.mark.slow
 def test_other_data_are_said_with_the_data_set_of_the_task(folder, tmp_path):
     """The columns that the task reads are not there."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,6 +20,15 @@ if TYPE_CHECKING:
     from ruamel.yaml.nodes import Node
 
 
+_LINE_END = r"(?:\r\n|\r|\n)"
+FRONT_MATTER = re.compile(
+    rf"(\ufeff?\s*---{_LINE_END})([\S\s]*?)((?:(?<=[\r\n])|{_LINE_END})---[ \t]*(?:{_LINE_END}|\Z))"
+)
+"""Front matter at the start of a README: what comes before the YAML, the YAML, and what closes it.
+
+Source: huggingface_hub 2.4, `repocard.REGEX_YAML_BLOCK`, whose import takes half a second. In addition, a byte order
+mark may come first, and there may be no line between the dashes.
+"""
 # Python converts integers to text up to 4,300 digits; front matter of others may hold any number that can be written.
 _MAX_INTEGER_BITS = 10_000
 # How many values aliases may repeat in all: a fixed number, and so many more for each value of the text.
@@ -192,10 +202,8 @@ def _parse_number(text: str) -> float:
 
 def front_matter(folder: Path) -> dict[str, object]:
     """Return the front matter of a folder's README; empty where there is none, or it cannot be read."""
-    from huggingface_hub.repocard import REGEX_YAML_BLOCK
-
     try:
-        block = REGEX_YAML_BLOCK.search((folder / "README.md").read_text(encoding="utf-8"))
+        block = FRONT_MATTER.match((folder / "README.md").read_text(encoding="utf-8"))
         fields = load_yaml(block.group(2)) if block else None
     except (OSError, ValueError):
         return {}

@@ -22,8 +22,6 @@ if TYPE_CHECKING:
 
 
 BOM = "\ufeff"
-_LINE_END = r"(?:\r\n|\r|\n)"
-_BLOCK = re.compile(rf"(\ufeff?\s*---{_LINE_END})([\S\s]*?)((?:(?<=[\r\n])|{_LINE_END})---[ \t]*(?:{_LINE_END}|\Z))")
 _PLAIN_SCALAR = re.compile(r"[A-Za-z](?:[\w./@+() -]*[\w./@+()-])?", re.ASCII)
 _RESERVED = frozenset({"y", "n", "yes", "no", "on", "off", "true", "false", "null", "nan", "inf"})
 
@@ -44,12 +42,8 @@ class SplitCard:
 
 
 def split_card(text: str) -> SplitCard:
-    """Return the front matter and the body of a card.
-
-    Source: huggingface_hub 2.4, `repocard.REGEX_YAML_BLOCK`. In addition, a byte order mark may come first, and there
-    may be no line between the dashes.
-    """
-    block = _BLOCK.match(text)
+    """Return the front matter and the body of a card."""
+    block = parsing.FRONT_MATTER.match(text)
     if block is None:
         return SplitCard("", "", "", text)
     return SplitCard(block.group(1), block.group(2), block.group(3), text[block.end() :])

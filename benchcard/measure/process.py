@@ -242,12 +242,9 @@ class TimedProcess(_Conversation):
         return {"name": self.subject.name, "twin": self.twin}
 
     def _ask(self, command: Command, timeout_s: float) -> tuple[Reply, bytes]:
-        """Send a command and return the answer. The process is stopped after it, so that none of its threads spins.
-
-        The command is there before the process continues, whose threads that spin then keep this one from its core.
-        """
-        self._send(command)
+        """Send a command and return the answer. The process is stopped after it, so that none of its threads spins."""
         self.resume()
+        self._send(command)
         answer = self._answer(timeout_s)
         self.pause()
         return answer

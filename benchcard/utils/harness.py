@@ -67,8 +67,11 @@ def output_type(file: Path, including: tuple[Path, ...] = ()) -> str:
     if re.search(r"^class:", text, re.MULTILINE):
         return "class"
     included = re.search(r"^include:\s*[\"']?([^\s\"']+)", text, re.MULTILINE)
-    base, including = (file.parent / included[1]).resolve() if included else None, (*including, file.resolve())
-    return output_type(base, including) if base and base.is_file() and base not in including else "generate_until"
+    base = (file.parent / included[1]).resolve() if included else None
+    including = (*including, file.resolve())
+    if base is None or base in including or not base.is_file():
+        return "generate_until"
+    return output_type(base, including)
 
 
 def dataset_of(name: str | Path) -> str:

@@ -21,13 +21,11 @@ if TYPE_CHECKING:
 
 
 _LINE_END = r"(?:\r\n|\r|\n)"
-FRONT_MATTER = re.compile(
-    rf"(\ufeff?\s*---{_LINE_END})([\S\s]*?)((?:(?<=[\r\n])|{_LINE_END})---[ \t]*(?:{_LINE_END}|\Z))"
-)
+FRONT_MATTER = re.compile(rf"(\s*---{_LINE_END})([\S\s]*?)((?:(?<=[\r\n])|{_LINE_END})---[ \t]*(?:{_LINE_END}|\Z))")
 """Front matter at the start of a README: what comes before the YAML, the YAML, and what closes it.
 
-Source: huggingface_hub 2.4, `repocard.REGEX_YAML_BLOCK`, whose import takes half a second. In addition, a byte order
-mark may come first, and there may be no line between the dashes.
+Source: huggingface_hub 2.4, `repocard.REGEX_YAML_BLOCK`, whose import takes half a second. In addition, there may be no
+line between the dashes.
 """
 # Python converts integers to text up to 4,300 digits; front matter of others may hold any number that can be written.
 _MAX_INTEGER_BITS = 10_000

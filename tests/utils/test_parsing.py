@@ -23,7 +23,7 @@ from benchcard.errors import BenchcardError, CardError, SpecError
 from benchcard.hub.overwrite import read_manifest
 from benchcard.spec import spec as specs
 from benchcard.spec.plan import make_plan
-from benchcard.utils.parsing import UnreadableError, load_json, load_yaml
+from benchcard.utils.parsing import UnreadableError, front_matter, load_json, load_yaml
 from benchcard.utils.plain import MAX_LEVELS, checked
 
 SPEC = """\
@@ -477,3 +477,30 @@ def test_bytes_of_json_are_utf8():
     for text in (b'["\xed\xa0\x80"]', '["\\ud800"]'.encode("utf-16-le")):
         with pytest.raises(UnreadableError):
             load_json(text)
+
+
+@pytest.mark.parametrize(
+    "readme",
+    [
+        "---\nlicense: mit\n---\nwords",
+        "---\r\nlicense: mit\r\n---",
+        "\n \n---\nlicense: mit\n--- \t\n---\nno: more\n---\n",
+        "---\nlicense: mit\n----\n---\n",
+        "words\n---\nlicense: mit\n---\n",
+        "\ufeff---\nlicense: mit\n---\n",
+        "---\nlicense: mit\n--- x",
+        "---",
+        "",
+    ],
+)
+def test_front_matter_of_a_folder_is_what_the_client_of_the_hub_finds(readme, tmp_path):
+    """Data sets are read by that client, so a text that it takes for none has none here."""
+    from huggingface_hub.repocard import REGEX_YAML_BLOCK
+
+    (tmp_path / "README.md").write_bytes(readme.encode())
+    block = REGEX_YAML_BLOCK.search(readme)
+    try:
+        expected = load_yaml(block.group(2)) if block else {}
+    except UnreadableError:
+        expected = {}
+    assert front_matter(tmp_path) == expected

@@ -42,11 +42,12 @@ class SplitCard:
 
 
 def split_card(text: str) -> SplitCard:
-    """Return the front matter and the body of a card."""
-    block = parsing.FRONT_MATTER.match(text)
+    """Return the front matter and the body of a card. Unlike in the Hub's client, a byte order mark may come first."""
+    mark = BOM if text.startswith(BOM) else ""
+    block = parsing.FRONT_MATTER.match(text, len(mark))
     if block is None:
         return SplitCard("", "", "", text)
-    return SplitCard(block.group(1), block.group(2), block.group(3), text[block.end() :])
+    return SplitCard(mark + block.group(1), block.group(2), block.group(3), text[block.end() :])
 
 
 def compose_yaml(yaml: str) -> Node | None:

@@ -3,10 +3,10 @@
     python benchmarks/coverage.py [--runs 1000] [--rounds 30 50 500] [--seed 0]
 
 Six models of known latency are "timed" by the protocol of `benchcard.measure`: blocks of 33 ms, in random order in each
-round, in five launches, or in three where there are 30 rounds or fewer. One of them is the baseline, one its twin. A
-scenario defines how the machine and the processes change the latencies. Every run is analysed by the functions that
-analyse real runs. For comparison, the usual method times two of the models one after the other on the same machine for
-the same time, in one process each, and computes a normal interval from their calls.
+round, in five launches, or in three where there are 30 rounds or fewer, as with a `duration` of up to 1 s. One of them
+is the baseline, one its twin. A scenario defines how the machine and the processes change the latencies. Every run is
+analysed by the functions that analyse real runs. For comparison, the usual method times two of the models one after the
+other on the same machine for the same time, in one process each, and computes a normal interval from their calls.
 
 Ratios of processor time are analysed likewise. Linux counts that of threads which are running at clock ticks only, so
 here all of it is counted in steps of 4 ms. Waiting for other work is not part of it: neither delayed calls of heavy

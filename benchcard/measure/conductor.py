@@ -44,9 +44,10 @@ _SLOW_CALLS = 5
 _ROUNDS_PER_LAUNCH = 6
 # Precision is judged between launches, so these are shorter by this factor.
 _LAUNCHES_TO_JUDGE = 4
-# A duration below this is for a first look: where models take long to open, it has fewer launches, but so many that
-# they show whether launches vary.
-SHORT_S, FEWEST_LAUNCHES = 3.0, 3
+# A duration of at most this is for a first look: where models take long to open, it has fewer launches, but so many
+# that they show whether launches vary. With more than 30 rounds they do not show small differences between processes,
+# and intervals hold in 91 of 100 cases (`benchmarks/coverage.py`).
+SHORT_S, FEWEST_LAUNCHES = 1.0, 3
 # How much launches are expected to vary before it is measured: their variance over that of rounds. On a quiet machine a
 # model of 0.4 ms had 0.05. A little less is taken, so that a second of timing usually has three launches.
 _USUAL_ADDED = 0.04
@@ -70,7 +71,7 @@ class _Settings:
     @property
     def fewest(self) -> int:
         """The smallest number of launches of a model."""
-        is_short = self.precision is None and self.duration_ns < SHORT_S * 1e9
+        is_short = self.precision is None and self.duration_ns <= SHORT_S * 1e9
         return min(self.launches, FEWEST_LAUNCHES) if is_short else self.launches
 
     @property
@@ -140,7 +141,7 @@ def time_group(
             most.
         launches: Processes per subject, one after the other. Intervals need two. There are more where launches vary so
             much that more of them, with fewer rounds each, give narrower intervals in the same time; and fewer, down to
-            three, where `duration_s` is below 3 s and short for the time that it takes to open the models.
+            three, where `duration_s` is 1 s or less and short for the time that it takes to open the models.
         warmup_runs: Calls after the first one of a process, before any block; fewer where they and the first one would
             take longer than the launch. A slow model has its unrecorded calls before each block.
         seed: Seed of the order in which models are launched, and of that within rounds; the orders depend on it and the

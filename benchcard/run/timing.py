@@ -224,7 +224,7 @@ def _expected_s(group: Group, part: TimedPart) -> float:
 
 def expected_s(duration_s: float) -> float:
     """Return about how many seconds it takes to time a model for `duration_s`."""
-    launches = _launches(duration_s) if duration_s >= SHORT_S else min(_launches(duration_s), FEWEST_LAUNCHES)
+    launches = _launches(duration_s) if duration_s > SHORT_S else min(_launches(duration_s), FEWEST_LAUNCHES)
     return _ELAPSED_PER_TIMED_S * duration_s + _OPENING_S * launches
 
 

@@ -51,7 +51,9 @@ def test_launches_share_the_duration_evenly(folder: Path) -> None:
         assert recorded == pytest.approx(0.1, abs=0.017)
 
 
-@pytest.mark.parametrize(("opening_s", "duration_s", "launches"), [(0.0, 2.0, 5), (60.0, 1.0, 3), (60.0, 15.0, 5)])
+@pytest.mark.parametrize(
+    ("opening_s", "duration_s", "launches"), [(0.0, 2.0, 5), (60.0, 1.0, 3), (60.0, 1.1, 5), (60.0, 15.0, 5)]
+)
 def test_there_are_fewer_launches_where_opening_takes_long(
     folder: Path, opening_s: float, duration_s: float, launches: int
 ) -> None:
